@@ -1,0 +1,111 @@
+use std::{error::Error, fmt, str::FromStr};
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+/// A quantity, kept exactly as it was sent: `3`, `2.50` or, in a balance, `-12`.
+///
+/// Whole units for everything but `cash`, which counts cents. Up to 28 significant digits.
+///
+/// ```
+/// use tower_firstpromoter::event::Amount;
+///
+/// let months: Amount = "3".parse()?;
+/// assert_eq!(months.whole(), Some(3));
+/// assert!(months.is_positive());
+///
+/// let odd: Amount = "2.50".parse()?;
+/// assert_eq!(odd.whole(), None); // neither rounded nor cut off: the handler decides
+/// assert_eq!(odd.to_string(), "2.50");
+/// # Ok::<(), tower_firstpromoter::event::InvalidAmount>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Amount(Decimal);
+
+impl Amount {
+    /// The amount as a whole number of units, or `None` if it is negative, has a fraction other
+    /// than zero, or does not fit.
+    ///
+    /// Zero is whole, too, so check [`is_positive`](Amount::is_positive) before granting.
+    pub fn whole(&self) -> Option<u64> {
+        if self.0.is_integer() { self.0.try_into().ok() } else { None }
+    }
+
+    /// Whether it is more than zero. FirstPromoter does not say that it always is.
+    pub fn is_positive(&self) -> bool {
+        self.0 > Decimal::ZERO
+    }
+}
+
+impl From<u64> for Amount {
+    fn from(units: u64) -> Self {
+        Self(units.into())
+    }
+}
+
+impl FromStr for Amount {
+    type Err = InvalidAmount;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAmount> {
+        // Nearly every amount is a few digits, which need no decimal parser.
+        if (1..=18).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()) {
+            if let Ok(units) = text.parse::<u64>() {
+                return Ok(units.into());
+            }
+        }
+        exact(text).map(Self).ok_or(InvalidAmount(()))
+    }
+}
+
+fn exact(text: &str) -> Option<Decimal> {
+    // JSON's grammar and no more: the library also reads `1_000`, `+1` and `.5`.
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let number = digits.starts_with(|c: char| c.is_ascii_digit())
+        && digits
+            .bytes()
+            .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
+    if !number {
+        return None;
+    }
+    if text.contains(['e', 'E']) {
+        Decimal::from_scientific(text).ok()
+    } else {
+        Decimal::from_str_exact(text).ok()
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Amount({})", self.0)
+    }
+}
+
+/// The text is not a decimal number of at most 28 digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidAmount(());
+
+impl fmt::Display for InvalidAmount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an amount is a decimal number of at most 28 digits")
+    }
+}
+
+impl Error for InvalidAmount {}
+
+/// From the number's own text (a float would already have lost digits), or from a string of it.
+pub(super) fn from_json(raw: &RawValue) -> Option<Amount> {
+    let text = raw.get();
+    let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    text.parse().ok()
+}
+
+pub(super) fn lenient<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Amount>, D::Error> {
+    Ok(from_json(&Box::<RawValue>::deserialize(input)?))
+}

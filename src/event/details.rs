@@ -1,0 +1,76 @@
+use std::{error::Error, fmt};
+
+use serde::Deserialize;
+
+use super::{Campaign, PromoterDetails, Reward, Timestamp, lenient, timestamp};
+
+/// All of `data` that is not needed to grant, read by
+/// [`Fulfilment::details`](super::Fulfilment::details).
+///
+/// Every member may be missing; none of them should decide whether to grant.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Details {
+    /// When the reward was earned.
+    #[serde(deserialize_with = "timestamp::lenient")]
+    pub created_at: Option<Timestamp>,
+    /// Undocumented by the sender.
+    #[serde(deserialize_with = "timestamp::lenient")]
+    pub date_paid: Option<Timestamp>,
+    /// Undocumented by the sender.
+    #[serde(deserialize_with = "timestamp::lenient")]
+    pub due_date: Option<Timestamp>,
+    /// The rule by which it was earned.
+    #[serde(deserialize_with = "lenient::object")]
+    pub reward: Option<Reward>,
+    /// Who earned it.
+    #[serde(deserialize_with = "promoter")]
+    pub promoter: PromoterDetails,
+    /// The programme in which it was earned.
+    #[serde(deserialize_with = "lenient::object")]
+    pub campaign: Option<Campaign>,
+}
+
+fn promoter<'de, D: serde::Deserializer<'de>>(input: D) -> Result<PromoterDetails, D::Error> {
+    Ok(lenient::object(input)?.unwrap_or_default())
+}
+
+impl Details {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, InvalidDetails> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Body {
+            #[serde(deserialize_with = "lenient::object")]
+            data: Option<Details>,
+        }
+        let body: Body = serde_json::from_slice(bytes).map_err(InvalidDetails)?;
+        Ok(body.data.unwrap_or_default())
+    }
+}
+
+/// A member of the payload is not text that JSON allows, such as half of a surrogate pair, or is
+/// there twice.
+///
+/// Members of a wrong type are no error: they read as missing.
+pub struct InvalidDetails(serde_json::Error);
+
+impl fmt::Display for InvalidDetails {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not serde's own words, which may quote the payload.
+        write!(
+            f,
+            "the payload's details cannot be read at line {} column {}",
+            self.0.line(),
+            self.0.column()
+        )
+    }
+}
+
+impl fmt::Debug for InvalidDetails {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InvalidDetails({}:{})", self.0.line(), self.0.column())
+    }
+}
+
+impl Error for InvalidDetails {}

@@ -1,0 +1,366 @@
+use std::{error::Error, fmt};
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{error::Category, value::RawValue};
+
+use super::{
+    Amount, Details, FulfilmentId, InvalidDetails, Promoter, PromoterId, Timestamp, Unit, amount,
+    lenient::{Object, Scalar},
+};
+
+/// A reward that waits to be granted: the sender's `data`, with its `event`.
+///
+/// ```
+/// use tower_firstpromoter::event::{Fulfilment, Unit};
+///
+/// let fulfilment = Fulfilment::decode(r#"{
+///     "event": { "id": 13007875, "type": "fulfilment_pending" },
+///     "data": { "id": 2429153, "amount": 3, "unit": "free_months", "promoter": { "id": 5272969, "cust_id": "" } }
+/// }"#)?;
+///
+/// assert_eq!(fulfilment.unit, Unit::FreeMonths);
+/// assert_eq!(fulfilment.amount.whole(), Some(3));
+/// assert_eq!(fulfilment.promoter.cust_id, None); // "" means unknown
+/// assert_eq!(fulfilment.idempotency_key(), "firstpromoter-fulfilment-2429153");
+/// # Ok::<(), tower_firstpromoter::event::DecodeError>(())
+/// ```
+///
+/// `Debug` shows what is needed to follow a delivery through a log: no secret, nothing personal and
+/// not the body.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Fulfilment {
+    /// `data.id`: the key by which the reward is granted once.
+    pub id: FulfilmentId,
+    /// `data.amount`: how much to grant.
+    pub amount: Amount,
+    /// `data.unit`: of what.
+    pub unit: Unit,
+    /// `data.promoter`: to whom.
+    pub promoter: Promoter,
+    /// `data.status`. A webhook calls its handler for [`Status::Pending`] only.
+    pub status: Status,
+    /// `data.has_issues`: earlier attempts ended in errors, so **it may already be granted**.
+    pub has_issues: bool,
+    /// `event`: the message that brought it.
+    pub event: Event,
+    bytes: Bytes,
+}
+
+/// The message that brought a [`Fulfilment`]. A retry may be another message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Event {
+    /// `event.id`. Not a key for anything: whether retries keep it is unpublished.
+    pub id: Option<u64>,
+    /// `event.created_at`.
+    pub created_at: Option<Timestamp>,
+}
+
+/// `data.status`: where FirstPromoter itself has the reward.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Status {
+    /// `pending`, and whatever is not a text: the event's type says it is pending.
+    Pending,
+    /// `processing`.
+    Processing,
+    /// `completed`.
+    Completed,
+    /// `failed`.
+    Failed,
+    /// `cancelled`.
+    Cancelled,
+    /// Any other, as it was sent.
+    Other(Box<str>),
+}
+
+impl Status {
+    /// As the sender spells it.
+    ///
+    /// ```
+    /// use tower_firstpromoter::event::Status;
+    ///
+    /// assert_eq!(Status::from("completed"), Status::Completed);
+    /// assert_eq!(Status::from("").as_str(), "pending");
+    /// ```
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Pending => "pending",
+            Self::Processing => "processing",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Other(text) => text,
+        }
+    }
+}
+
+impl From<&str> for Status {
+    fn from(text: &str) -> Self {
+        match text {
+            "" | "pending" => Self::Pending,
+            "processing" => Self::Processing,
+            "completed" => Self::Completed,
+            "failed" => Self::Failed,
+            "cancelled" => Self::Cancelled,
+            other => Self::Other(other.into()),
+        }
+    }
+}
+
+impl Fulfilment {
+    /// Reads a delivery's body.
+    ///
+    /// A [`Webhook`](crate::Webhook) does this by itself; it is public for tests of handlers.
+    ///
+    /// # Errors
+    ///
+    /// If the body is not JSON, brings another event, or lacks what is needed to grant.
+    pub fn decode(body: impl Into<Bytes>) -> Result<Self, DecodeError> {
+        let bytes = body.into();
+        let body = match serde_json::from_slice::<Object<Body<'_>>>(&bytes) {
+            Ok(Object(Some(body))) => body,
+            Ok(Object(None)) => {
+                return Err(DecodeError::NotAFulfilment("the body is not an object"));
+            }
+            Err(error) => return Err(DecodeError::from_json(&error)),
+        };
+        let mut fulfilment = body.into_fulfilment()?;
+        fulfilment.bytes = bytes;
+        Ok(fulfilment)
+    }
+
+    /// Everything else the payload says.
+    ///
+    /// Read from the bytes at each call, since few handlers need it.
+    ///
+    /// # Errors
+    ///
+    /// If the payload holds text that JSON does not allow, in a member not needed to grant.
+    ///
+    /// ```
+    /// # use tower_firstpromoter::event::Fulfilment;
+    /// let fulfilment = Fulfilment::decode(r#"{
+    ///     "event": { "type": "fulfilment_pending" },
+    ///     "data": {
+    ///         "id": 1, "amount": 3, "unit": "credits", "promoter": { "id": 7, "auth_token": "2-5P1Shf" },
+    ///         "campaign": { "name": "Friends", "color": [7] }
+    ///     }
+    /// }"#)?;
+    /// let details = fulfilment.details()?;
+    /// let campaign = details.campaign.unwrap();
+    /// assert_eq!(campaign.name.as_deref(), Some("Friends"));
+    /// assert_eq!(campaign.color, None); // not a text, so as good as missing
+    /// assert_eq!(format!("{:?}", details.promoter.auth_token), "Some([redacted])");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn details(&self) -> Result<Details, InvalidDetails> {
+        Details::decode(&self.bytes)
+    }
+
+    /// The body exactly as it came, secrets included: not for a log, and not for a table.
+    ///
+    /// ```
+    /// # use tower_firstpromoter::event::Fulfilment;
+    /// # let body = r#"{"event":{"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7},"new":true}}"#;
+    /// let fulfilment = Fulfilment::decode(body)?;
+    /// let all: serde_json::Value = serde_json::from_slice(fulfilment.as_bytes()).unwrap();
+    /// assert_eq!(all["data"]["new"], true);
+    /// # Ok::<(), tower_firstpromoter::event::DecodeError>(())
+    /// ```
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// A stable text to pass on as the idempotency key of calls to others, such as Stripe.
+    ///
+    /// It is the same for every delivery of this reward. With several FirstPromoter accounts, put
+    /// the account in front of it: ids are unique within one.
+    pub fn idempotency_key(&self) -> String {
+        format!("firstpromoter-fulfilment-{}", self.id)
+    }
+}
+
+impl TryFrom<Bytes> for Fulfilment {
+    type Error = DecodeError;
+
+    fn try_from(body: Bytes) -> Result<Self, DecodeError> {
+        Self::decode(body)
+    }
+}
+
+impl fmt::Debug for Fulfilment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fulfilment")
+            .field("id", &self.id)
+            .field("amount", &self.amount)
+            .field("unit", &self.unit)
+            .field("promoter", &self.promoter)
+            .field("status", &self.status)
+            .field("has_issues", &self.has_issues)
+            .field("event", &self.event)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a body is not a fulfilment to grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// It is not JSON.
+    NotJson {
+        /// Where reading stopped, from 1.
+        line: usize,
+        /// Where reading stopped, in bytes from the line's start.
+        column: usize,
+    },
+    /// It is JSON, and brings an event of another type.
+    OtherEvent,
+    /// A member that is needed to grant is missing or wrong; the text says which.
+    NotAFulfilment(&'static str),
+}
+
+impl DecodeError {
+    #[cold]
+    fn from_json(error: &serde_json::Error) -> Self {
+        match error.classify() {
+            // The types take any value, so the one complaint left is a member that is there twice.
+            Category::Data => Self::NotAFulfilment("a member is there twice"),
+            _ => Self::NotJson { line: error.line(), column: error.column() },
+        }
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotJson { line, column } => {
+                write!(f, "the body is not JSON (line {line} column {column})")
+            }
+            Self::OtherEvent => f.write_str("event.type is not `fulfilment_pending`"),
+            Self::NotAFulfilment(problem) => f.write_str(problem),
+        }
+    }
+}
+
+impl Error for DecodeError {}
+
+// What one pass over the body picks out. Nothing here can fail but syntax, so that the order of
+// the members does not matter: `data` of another event may come first and look like anything.
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Body<'a> {
+    #[serde(borrow)]
+    event: Object<EventMembers<'a>>,
+    #[serde(borrow)]
+    data: Object<Data<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct EventMembers<'a> {
+    #[serde(borrow)]
+    id: Scalar<'a>,
+    #[serde(borrow, rename = "type")]
+    kind: Scalar<'a>,
+    #[serde(borrow)]
+    created_at: Scalar<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Data<'a> {
+    #[serde(borrow)]
+    id: Scalar<'a>,
+    #[serde(borrow)]
+    status: Scalar<'a>,
+    // A float would lose digits that its text still has.
+    #[serde(borrow)]
+    amount: Option<&'a RawValue>,
+    #[serde(borrow)]
+    unit: Scalar<'a>,
+    #[serde(borrow)]
+    has_issues: Scalar<'a>,
+    #[serde(borrow)]
+    promoter: Object<PromoterMembers<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PromoterMembers<'a> {
+    #[serde(borrow)]
+    id: Scalar<'a>,
+    #[serde(borrow)]
+    email: Scalar<'a>,
+    #[serde(borrow)]
+    cust_id: Scalar<'a>,
+}
+
+impl Body<'_> {
+    fn into_fulfilment(self) -> Result<Fulfilment, DecodeError> {
+        use DecodeError::NotAFulfilment as Problem;
+
+        let event = self.event.0.unwrap_or_default();
+        match &event.kind {
+            Scalar::Text(kind) if kind == "fulfilment_pending" => {}
+            Scalar::Text(kind) if !kind.is_empty() => return Err(DecodeError::OtherEvent),
+            kind if kind.is_absent() => return Err(Problem("event.type is missing")),
+            _ => return Err(Problem("event.type is not a text")),
+        }
+        let data = self.data.0.ok_or(Problem("data is missing"))?;
+        let id = required(&data.id, "data.id is missing", "data.id is not a whole number")?;
+        let raw = data.amount.ok_or(Problem("data.amount is missing"))?;
+        let amount = amount::from_json(raw).ok_or(Problem("data.amount is not a number"))?;
+        let unit = match &data.unit {
+            Scalar::Text(unit) if !unit.is_empty() => Unit::from(&**unit),
+            Scalar::Text(_) | Scalar::Absent | Scalar::Null => {
+                return Err(Problem("data.unit is missing"));
+            }
+            _ => return Err(Problem("data.unit is not a text")),
+        };
+        let promoter = data.promoter.0.unwrap_or_default();
+        let promoter_id = required(
+            &promoter.id,
+            "data.promoter.id is missing",
+            "data.promoter.id is not a whole number",
+        )?;
+        Ok(Fulfilment {
+            id: FulfilmentId::from(id),
+            amount,
+            unit,
+            promoter: Promoter {
+                id: PromoterId::from(promoter_id),
+                email: promoter.email.into_text().map(String::from),
+                cust_id: promoter.cust_id.into_text().map(String::from),
+            },
+            status: match &data.status {
+                Scalar::Text(status) => Status::from(&**status),
+                _ => Status::Pending,
+            },
+            has_issues: data.has_issues.as_bool().unwrap_or(false),
+            event: Event {
+                id: event.id.as_u64(),
+                created_at: match event.created_at {
+                    Scalar::Text(at) if !at.is_empty() => Some(Timestamp::from(&*at)),
+                    _ => None,
+                },
+            },
+            bytes: Bytes::new(),
+        })
+    }
+}
+
+fn required(
+    member: &Scalar<'_>,
+    missing: &'static str,
+    wrong: &'static str,
+) -> Result<u64, DecodeError> {
+    member.as_u64().ok_or(DecodeError::NotAFulfilment(if member.is_absent() {
+        missing
+    } else {
+        wrong
+    }))
+}

@@ -1,0 +1,247 @@
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Deserializer};
+
+use super::{
+    Amount, PromoterId, Reward, Secret, Timestamp, Unit, amount, lenient, secret, timestamp,
+};
+
+/// Who earned the reward: the part of `data.promoter` that is needed to grant.
+///
+/// `Debug` shows the id and whether the rest is there, not what it is.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Promoter {
+    /// FirstPromoter's id of the promoter.
+    pub id: PromoterId,
+    /// The promoter's e-mail address.
+    pub email: Option<String>,
+    /// *Your own* id of this user, if FirstPromoter was ever told it. The `""` that it sends for
+    /// "unknown" is `None`, and so never matches a row by accident.
+    pub cust_id: Option<String>,
+}
+
+impl fmt::Debug for Promoter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hidden = |text: &String| Secret::from(text.as_str());
+        f.debug_struct("Promoter")
+            .field("id", &self.id)
+            .field("email", &self.email.as_ref().map(hidden))
+            .field("cust_id", &self.cust_id.as_ref().map(hidden))
+            .finish()
+    }
+}
+
+/// `data.promoter` in full, beyond what [`Promoter`] has.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct PromoterDetails {
+    /// `active`, `pending`, `blocked` and others; absent in old payloads.
+    #[serde(deserialize_with = "lenient::text")]
+    pub status: Option<String>,
+    /// When the promoter signed up.
+    #[serde(deserialize_with = "timestamp::lenient")]
+    pub created_at: Option<Timestamp>,
+    /// A clear-text password for the promoter's dashboard.
+    #[serde(deserialize_with = "secret::lenient")]
+    pub temp_password: Option<Secret>,
+    /// A token that logs in to the promoter's dashboard.
+    #[serde(deserialize_with = "secret::lenient")]
+    pub auth_token: Option<Secret>,
+    /// The promotion used where none is named.
+    #[serde(deserialize_with = "lenient::number")]
+    pub default_promotion_id: Option<u64>,
+    /// The promoter's parent referral id.
+    #[serde(deserialize_with = "lenient::text")]
+    pub pref: Option<String>,
+    /// The referral id used where none is named.
+    #[serde(deserialize_with = "lenient::text")]
+    pub default_ref_id: Option<String>,
+    /// Free text about the promoter.
+    #[serde(deserialize_with = "secret::lenient")]
+    pub note: Option<Secret>,
+    /// A tax form.
+    #[serde(deserialize_with = "secret::lenient")]
+    pub w8_form_url: Option<Secret>,
+    /// A tax form.
+    #[serde(deserialize_with = "secret::lenient")]
+    pub w9_form_url: Option<Secret>,
+    /// Who recruited the promoter.
+    #[serde(deserialize_with = "lenient::number")]
+    pub parent_promoter_id: Option<u64>,
+    /// All that was ever earned.
+    #[serde(deserialize_with = "lenient::object")]
+    pub earnings_balance: Option<Balances>,
+    /// What is open now.
+    #[serde(deserialize_with = "lenient::object")]
+    pub current_balance: Option<Balances>,
+    /// What was paid out.
+    #[serde(deserialize_with = "lenient::object")]
+    pub paid_balance: Option<Balances>,
+    /// What waits for approval.
+    #[serde(deserialize_with = "lenient::object")]
+    pub pending_balance: Option<Balances>,
+    /// Name, address and the like.
+    #[serde(deserialize_with = "lenient::object")]
+    pub profile: Option<Profile>,
+    /// Every campaign the promoter is in; the list has no bound.
+    #[serde(deserialize_with = "promotions")]
+    pub promotions: Vec<Promotion>,
+}
+
+/// A balance in each unit. Values may be negative, and none of them is a source of truth.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Balances(BTreeMap<Box<str>, Amount>);
+
+impl Balances {
+    /// The balance in this unit, if the sender named it.
+    ///
+    /// ```
+    /// use tower_firstpromoter::event::{Balances, Unit};
+    ///
+    /// let balances: Balances = serde_json::from_str(r#"{"cash": 882, "credits": -150.5}"#)?;
+    /// assert_eq!(balances.get(&Unit::Credits).unwrap().to_string(), "-150.5");
+    /// assert_eq!(balances.get(&Unit::Points), None);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    pub fn get(&self, unit: &Unit) -> Option<Amount> {
+        self.0.get(unit.as_str()).copied()
+    }
+
+    /// All of them, by the sender's name of the unit.
+    ///
+    /// ```
+    /// # use tower_firstpromoter::event::Balances;
+    /// let balances: Balances = serde_json::from_str(r#"{"free_months": 3, "cash": 882}"#)?;
+    /// let units: Vec<&str> = balances.iter().map(|(unit, _)| unit).collect();
+    /// assert_eq!(units, ["cash", "free_months"]);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Amount)> {
+        self.0.iter().map(|(unit, amount)| (&**unit, *amount))
+    }
+}
+
+impl<'de> Deserialize<'de> for Balances {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let members = BTreeMap::<Box<str>, Lenient>::deserialize(input)?;
+        Ok(Self(members.into_iter().filter_map(|(unit, amount)| Some((unit, amount.0?))).collect()))
+    }
+}
+
+struct Lenient(Option<Amount>);
+
+impl<'de> Deserialize<'de> for Lenient {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        amount::lenient(input).map(Self)
+    }
+}
+
+/// `promoter.profile`: personal through and through, so every text of it is a [`Secret`].
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Profile {
+    /// The profile's id.
+    #[serde(deserialize_with = "lenient::number")]
+    pub id: Option<u64>,
+    /// Given name.
+    #[serde(deserialize_with = "secret::lenient")]
+    pub first_name: Option<Secret>,
+    /// Family name.
+    #[serde(deserialize_with = "secret::lenient")]
+    pub last_name: Option<Secret>,
+    /// Website.
+    #[serde(deserialize_with = "secret::lenient")]
+    pub website: Option<Secret>,
+    /// Company.
+    #[serde(deserialize_with = "secret::lenient")]
+    pub company_name: Option<Secret>,
+    /// Telephone number.
+    #[serde(deserialize_with = "secret::lenient")]
+    pub phone_number: Option<Secret>,
+    /// Postal address; may hold line breaks.
+    #[serde(deserialize_with = "secret::lenient")]
+    pub address: Option<Secret>,
+    /// VAT id.
+    #[serde(deserialize_with = "secret::lenient")]
+    pub vat_id: Option<Secret>,
+    /// Country.
+    #[serde(deserialize_with = "secret::lenient")]
+    pub country: Option<Secret>,
+    /// PayPal address.
+    #[serde(deserialize_with = "secret::lenient")]
+    pub paypal_email: Option<Secret>,
+    /// Picture.
+    #[serde(deserialize_with = "secret::lenient")]
+    pub avatar_url: Option<Secret>,
+    /// Free text.
+    #[serde(deserialize_with = "secret::lenient")]
+    pub description: Option<Secret>,
+    /// Addresses on other sites, by the sender's name of the site; sites without one are left out.
+    #[serde(deserialize_with = "social_accounts")]
+    pub social_accounts: BTreeMap<String, Secret>,
+}
+
+/// A promoter's membership in one campaign.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Promotion {
+    /// The promotion's id.
+    #[serde(deserialize_with = "lenient::number")]
+    pub id: Option<u64>,
+    /// `offer_running`, `offer_inactive` and others.
+    #[serde(deserialize_with = "lenient::text")]
+    pub status: Option<String>,
+    /// The referral id in the promoter's link.
+    #[serde(deserialize_with = "lenient::text")]
+    pub ref_id: Option<String>,
+    /// The coupon given to referred customers.
+    #[serde(deserialize_with = "lenient::text")]
+    pub promo_code: Option<String>,
+    /// Which campaign.
+    #[serde(deserialize_with = "lenient::number")]
+    pub campaign_id: Option<u64>,
+    /// The campaign's name.
+    #[serde(deserialize_with = "lenient::text")]
+    pub campaign_name: Option<String>,
+    /// The promoter's link.
+    #[serde(deserialize_with = "lenient::text")]
+    pub referral_link: Option<String>,
+    /// When the target was reached.
+    #[serde(deserialize_with = "timestamp::lenient")]
+    pub target_reached_at: Option<Timestamp>,
+    /// The rule per referral that holds for this promoter.
+    #[serde(deserialize_with = "lenient::object")]
+    pub current_referral_reward: Option<Reward>,
+    /// The rule per promotion that holds for this promoter.
+    #[serde(deserialize_with = "lenient::object")]
+    pub current_promotion_reward: Option<Reward>,
+    /// The rule per target that holds for this promoter.
+    #[serde(deserialize_with = "lenient::object")]
+    pub current_target_reward: Option<Reward>,
+}
+
+fn promotions<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<Promotion>, D::Error> {
+    let list: lenient::List<lenient::Object<Promotion>> = Deserialize::deserialize(input)?;
+    Ok(list.0.into_iter().filter_map(|promotion| promotion.0).collect())
+}
+
+fn social_accounts<'de, D: Deserializer<'de>>(
+    input: D,
+) -> Result<BTreeMap<String, Secret>, D::Error> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Account {
+        #[serde(deserialize_with = "secret::lenient")]
+        url: Option<Secret>,
+    }
+    let accounts: Option<BTreeMap<String, lenient::Object<Account>>> = lenient::object(input)?;
+    Ok(accounts
+        .into_iter()
+        .flatten()
+        .filter_map(|(site, account)| Some((site, account.0?.url?)))
+        .collect())
+}

@@ -1,0 +1,54 @@
+use std::future::{Future, poll_fn};
+
+use tower::Service;
+
+use super::{BoxError, Fulfil, Outcome};
+use crate::event::Fulfilment;
+
+/// Makes a handler of a tower service, so that tower's own layers can stand around it.
+///
+/// Each reward gets a clone of the service, which is called once it is ready.
+///
+/// ```
+/// use std::convert::Infallible;
+/// use tower::{ServiceBuilder, service_fn};
+/// use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_service};
+///
+/// let grant = ServiceBuilder::new()
+///     .concurrency_limit(4) // of the database behind it
+///     .service(service_fn(async |_: Fulfilment| Ok::<_, Infallible>(Outcome::Fulfilled)));
+/// let webhook = Webhook::new(fulfil_service(grant), Access::query("key", "at least sixteen bytes"));
+/// ```
+pub fn fulfil_service<S>(service: S) -> FulfilService<S>
+where
+    S: Service<Fulfilment, Response = Outcome> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError> + Send,
+{
+    FulfilService(service)
+}
+
+/// A tower service as a handler, made by [`fulfil_service`].
+#[derive(Clone, Debug)]
+pub struct FulfilService<S>(S);
+
+impl<S> Fulfil for FulfilService<S>
+where
+    S: Service<Fulfilment, Response = Outcome> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError> + Send,
+{
+    type Error = S::Error;
+
+    fn fulfil(
+        &self,
+        fulfilment: Fulfilment,
+    ) -> impl Future<Output = Result<Outcome, S::Error>> + Send {
+        let mut service = self.0.clone();
+        async move {
+            // A clone carries no readiness, so it is this very one that is made ready and called.
+            poll_fn(|cx| service.poll_ready(cx)).await?;
+            service.call(fulfilment).await
+        }
+    }
+}

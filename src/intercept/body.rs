@@ -1,0 +1,78 @@
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::ReplyBody;
+
+pin_project! {
+    /// The application's own body, or a webhook's answer.
+    ///
+    /// ```
+    /// use http_body::Body;
+    /// use tower_firstpromoter::intercept::ResponseBody;
+    ///
+    /// fn error_of<B: Body<Data = bytes::Bytes>>(body: &ResponseBody<B>) -> Option<B::Error> {
+    ///     None::<<ResponseBody<B> as Body>::Error> // the application's error stays its own
+    /// }
+    /// ```
+    #[derive(Debug)]
+    pub struct ResponseBody<B> {
+        #[pin]
+        inner: Inner<B>,
+    }
+}
+
+pin_project! {
+    #[project = InnerProj]
+    #[derive(Debug)]
+    enum Inner<B> {
+        App { #[pin] body: B },
+        Webhook { #[pin] body: ReplyBody },
+    }
+}
+
+impl<B> ResponseBody<B> {
+    pub(super) fn app(body: B) -> Self {
+        Self { inner: Inner::App { body } }
+    }
+
+    pub(super) fn webhook(body: ReplyBody) -> Self {
+        Self { inner: Inner::Webhook { body } }
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match self.project().inner.project() {
+            InnerProj::App { body } => body.poll_frame(cx),
+            InnerProj::Webhook { body } => body
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.inner {
+            Inner::App { body } => body.is_end_stream(),
+            Inner::Webhook { body } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Inner::App { body } => body.size_hint(),
+            Inner::Webhook { body } => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tower::Service;
+
+use super::{InterceptFuture, ResponseBody, layer::Path};
+use crate::webhook::{Handler, Webhook};
+
+/// An application with a webhook in front. Made by [`InterceptLayer`](super::InterceptLayer).
+#[derive(Debug)]
+pub struct Intercept<S, F> {
+    inner: S,
+    webhook: Webhook<F>,
+    path: Path,
+}
+
+impl<S, F> Intercept<S, F> {
+    pub(super) fn new(inner: S, webhook: Webhook<F>, path: Path) -> Self {
+        Self { inner, webhook, path }
+    }
+}
+
+impl<S: Clone, F> Clone for Intercept<S, F> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), webhook: self.webhook.clone(), path: self.path.clone() }
+    }
+}
+
+impl<S, F, B, ResBody> Service<Request<B>> for Intercept<S, F>
+where
+    S: Service<Request<B>, Response = Response<ResBody>>,
+    F: Handler,
+    B: Body,
+    ResBody: Body<Data = Bytes>,
+{
+    type Response = Response<ResponseBody<ResBody>>;
+    type Error = S::Error;
+    type Future = InterceptFuture<S::Future, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        if self.path.matches(request.uri().path()) {
+            InterceptFuture::webhook(self.webhook.deliver(request))
+        } else {
+            InterceptFuture::inner(self.inner.call(request))
+        }
+    }
+}

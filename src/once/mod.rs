@@ -1,0 +1,21 @@
+//! Was it granted before?
+//!
+//! FirstPromoter sends the same reward again after every error, time-out, hang-up and crash,
+//! possibly in parallel and to another machine. [`Webhook::once`](crate::Webhook::once) makes the
+//! grant happen once and stay granted:
+//!
+//! * **One detached task per reward; requests only listen to it.** The sender may hang up, the
+//!   deadline may pass, duplicates may arrive: the grant runs to its end, and whoever asks
+//!   meanwhile hears the same answer.
+//! * **A [`Store`] remembers.** The intention to grant is durable before the handler is called, and
+//!   its end before the `200` leaves.
+
+mod desk;
+mod memory;
+mod store;
+
+pub use self::{
+    desk::Once,
+    memory::{MemoryStore, MemoryTx},
+    store::{Begin, Claim, End, Record, State, Store},
+};

@@ -1,0 +1,79 @@
+//! The decision on a request's head: a pure function, before a byte of the body is read.
+
+use http::{HeaderMap, Method, header, request::Parts};
+
+use super::Settings;
+use crate::Verdict;
+
+pub(super) fn admit(head: &Parts, settings: &Settings) -> Result<(), Verdict> {
+    if head.method != Method::POST {
+        return Err(Verdict::MethodNotAllowed);
+    }
+    settings.access.admit(head)?;
+    if !is_plain_json(&head.headers) {
+        return Err(Verdict::UnsupportedMediaType);
+    }
+    match content_length(&head.headers) {
+        Some(length) if length > settings.body_limit as u64 => Err(Verdict::BodyTooLarge),
+        _ => Ok(()),
+    }
+}
+
+/// `application/json` or a type built on it, whatever its parameters, and not compressed.
+fn is_plain_json(headers: &HeaderMap) -> bool {
+    let plain = headers
+        .get(header::CONTENT_ENCODING)
+        .is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    let Some(Ok(content_type)) = headers.get(header::CONTENT_TYPE).map(|value| value.to_str())
+    else {
+        return false;
+    };
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let ends_in = |suffix: &str| {
+        essence.len().checked_sub(suffix.len()).is_some_and(|start| {
+            essence.is_char_boundary(start) && essence[start..].eq_ignore_ascii_case(suffix)
+        })
+    };
+    let starts = essence.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("application/"));
+    plain && (essence.eq_ignore_ascii_case("application/json") || (starts && ends_in("+json")))
+}
+
+/// What the sender says, which is enough to refuse and never to allocate by.
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[test]
+    fn what_counts_as_plain_json() {
+        for (content_type, encoding, expected) in [
+            (Some("application/json"), None, true),
+            (Some("Application/JSON; charset=utf-8"), None, true),
+            (Some("application/json"), Some("identity"), true),
+            (Some("application/vnd.api+json"), None, true),
+            (Some("application/json"), Some("gzip"), false),
+            (Some("application/x-www-form-urlencoded"), None, false),
+            (Some("text/json"), None, false),
+            (Some("text/x+json"), None, false),
+            (Some("application/jsonp"), None, false),
+            (Some(""), None, false),
+            (None, None, false),
+        ] {
+            let mut request = Request::post("/");
+            if let Some(content_type) = content_type {
+                request = request.header(header::CONTENT_TYPE, content_type);
+            }
+            if let Some(encoding) = encoding {
+                request = request.header(header::CONTENT_ENCODING, encoding);
+            }
+            let request = request.body(()).expect("a request");
+            let found = is_plain_json(request.headers());
+            assert_eq!(found, expected, "{content_type:?} {encoding:?}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures::{FutureExt, future::BoxFuture};
+
+use super::Settings;
+use crate::{
+    BoxError, Fulfil, Outcome, Verdict,
+    event::{Fulfilment, scrub},
+    observe::{Facts, Seen, Span},
+};
+
+/// How a grant ended, for all who wait for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    pub(crate) verdict: Verdict,
+    pub(crate) attempt: u32,
+    pub(crate) joined: bool,
+}
+
+impl Ended {
+    pub(crate) fn at(verdict: Verdict) -> Self {
+        Self { verdict, attempt: 0, joined: false }
+    }
+}
+
+/// What a webhook has its rewards granted by: a plain handler, or one that remembers.
+pub trait Handler: Send + Sync + 'static {
+    #[doc(hidden)]
+    fn grant(
+        self: Arc<Self>,
+        fulfilment: Fulfilment,
+        settings: &Arc<Settings>,
+        span: &Span,
+    ) -> BoxFuture<'static, Ended>;
+
+    /// Whether a grant goes on when the future that `grant` returned is dropped.
+    #[doc(hidden)]
+    fn goes_on_alone(&self) -> bool;
+}
+
+impl<F: Fulfil> Handler for F {
+    fn grant(
+        self: Arc<Self>,
+        fulfilment: Fulfilment,
+        settings: &Arc<Settings>,
+        _: &Span,
+    ) -> BoxFuture<'static, Ended> {
+        let settings = Arc::clone(settings);
+        Box::pin(async move {
+            let known = fulfilment.clone();
+            let granted = async { self.fulfil(fulfilment).await.map_err(Into::into) };
+            Ended::at(match AssertUnwindSafe(granted).catch_unwind().await {
+                Ok(Ok(Outcome::Fulfilled)) => Verdict::Granted,
+                Ok(Ok(Outcome::Pending)) => Verdict::Pending,
+                Ok(Err(error)) => {
+                    let error = scrub(&BoxError::to_string(&error), &known);
+                    let facts = &Facts::from(&known);
+                    settings.observers.tell(&Seen::HandlerFailed { facts, error: &error });
+                    Verdict::Failed
+                }
+                Err(_panic) => {
+                    settings.observers.tell(&Seen::HandlerPanicked { facts: &Facts::from(&known) });
+                    Verdict::Panicked
+                }
+            })
+        })
+    }
+
+    fn goes_on_alone(&self) -> bool {
+        false
+    }
+}

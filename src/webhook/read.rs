@@ -1,0 +1,78 @@
+//! The body, read up to the limit, however it comes.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http_body::Body;
+use pin_project_lite::pin_project;
+
+use crate::Verdict;
+
+/// A body that is always ready gives way after so many frames.
+const FRAMES_A_TURN: usize = 64;
+
+pin_project! {
+    /// Collects a body into one piece. A body of one frame is not copied; memory follows what has
+    /// arrived, never what was announced.
+    pub(crate) struct Read<B> {
+        #[pin]
+        body: B,
+        first: Bytes,
+        rest: BytesMut,
+        left: usize,
+    }
+}
+
+impl<B: Body> Read<B> {
+    pub(crate) fn new(body: B, limit: usize) -> Self {
+        Self { body, first: Bytes::new(), rest: BytesMut::new(), left: limit }
+    }
+
+    pub(crate) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Bytes, Verdict>> {
+        let mut this = self.project();
+        if this.body.size_hint().lower() > *this.left as u64 {
+            return Poll::Ready(Err(Verdict::BodyTooLarge));
+        }
+        for _ in 0..FRAMES_A_TURN {
+            let frame = match ready!(this.body.as_mut().poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                Some(Err(_)) => return Poll::Ready(Err(Verdict::BodyBroken)),
+                None => {
+                    return Poll::Ready(Ok(if this.rest.is_empty() {
+                        std::mem::take(this.first)
+                    } else {
+                        std::mem::take(this.rest).freeze()
+                    }));
+                }
+            };
+            let Ok(mut data) = frame.into_data() else { continue };
+            let length = data.remaining();
+            // An empty frame counts as a byte, or a body of nothing else would never end.
+            match this.left.checked_sub(length.max(1)) {
+                Some(left) => *this.left = left,
+                None => return Poll::Ready(Err(Verdict::BodyTooLarge)),
+            }
+            if length == 0 {
+                continue;
+            }
+            if this.rest.is_empty() && this.first.is_empty() {
+                *this.first = data.copy_to_bytes(length);
+                continue;
+            }
+            if this.rest.is_empty() {
+                this.rest.extend_from_slice(&std::mem::take(this.first));
+            }
+            while data.has_remaining() {
+                let chunk = data.chunk();
+                let copied = chunk.len();
+                this.rest.extend_from_slice(chunk);
+                data.advance(copied);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
