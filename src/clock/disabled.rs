@@ -17,10 +17,14 @@ impl Start {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Alarm;
 
 impl Alarm {
+    pub(crate) fn new() -> Self {
+        Self
+    }
+
     pub(crate) fn poll(
         self: Pin<&mut Self>,
         _: Start,

@@ -25,7 +25,7 @@ impl Start {
 
 pin_project! {
     /// Set when it is first polled: a delivery that never has to wait never touches the timer.
-    #[derive(Debug, Default)]
+    #[derive(Debug)]
     pub(crate) struct Alarm {
         #[pin]
         sleep: Option<Sleep>,
@@ -33,6 +33,10 @@ pin_project! {
 }
 
 impl Alarm {
+    pub(crate) fn new() -> Self {
+        Self { sleep: None }
+    }
+
     pub(crate) fn poll(
         self: Pin<&mut Self>,
         start: Start,

@@ -113,7 +113,7 @@ impl<B: Body> Delivery<B> {
             }
             Err(verdict) => Stage::Refused { verdict },
         };
-        let alarm = Alarm::default();
+        let alarm = Alarm::new();
         Self { handler, settings, span, start, facts: None, answered: false, alarm, stage }
     }
 
