@@ -12,8 +12,13 @@
 
 mod desk;
 mod memory;
+#[cfg(feature = "redb")]
+mod redb;
 mod store;
 
+#[cfg(feature = "redb")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redb")))]
+pub use self::redb::{RedbError, RedbStore, RedbTx};
 pub use self::{
     desk::Once,
     memory::{MemoryStore, MemoryTx},
