@@ -1,0 +1,64 @@
+//! Deliveries, as FirstPromoter sends them.
+
+#![allow(dead_code, reason = "every test takes what it needs")]
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use serde_json::Value;
+use tower_firstpromoter::{Access, Outcome, ReplyBody, Verdict, event::Fulfilment};
+
+/// The documented example.
+pub(crate) const DOCUMENTED: &str = include_str!("documented.json");
+
+/// As little as can be granted.
+pub(crate) const LEAST: &str = r#"{"event":{"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7}}}"#;
+
+pub(crate) const KEY: &str = "an old secret, 16+";
+pub(crate) const URI: &str = "/hook?key=an+old+secret,+16%2B";
+
+pub(crate) fn access() -> Access {
+    Access::query("key", KEY)
+}
+
+/// A handler for where none should be called.
+pub(crate) async fn never(_: Fulfilment) -> Result<Outcome, String> {
+    panic!("this delivery was not to be granted")
+}
+
+pub(crate) async fn fulfilled(_: Fulfilment) -> Result<Outcome, String> {
+    Ok(Outcome::Fulfilled)
+}
+
+/// With the right secret, and a body of any kind.
+pub(crate) fn post<B>(body: B) -> Request<B> {
+    Request::post(URI).header("content-type", "application/json").body(body).expect("a request")
+}
+
+pub(crate) fn full(body: impl Into<Bytes>) -> Full<Bytes> {
+    Full::new(body.into())
+}
+
+/// The documented example with these members replaced.
+#[track_caller]
+pub(crate) fn edited<const N: usize>(members: [(&str, Value); N]) -> String {
+    let mut body = documented();
+    for (pointer, value) in members {
+        *body.pointer_mut(pointer).expect("the documented example has this member") = value;
+    }
+    body.to_string()
+}
+
+pub(crate) fn documented() -> Value {
+    serde_json::from_str(DOCUMENTED).expect("the documented example is JSON")
+}
+
+#[track_caller]
+pub(crate) fn verdict<B>(response: &Response<B>) -> Verdict {
+    *response.extensions().get().expect("every answer has its verdict in the extensions")
+}
+
+pub(crate) async fn text(response: Response<ReplyBody>) -> String {
+    let Ok(body) = response.into_body().collect().await;
+    String::from_utf8(body.to_bytes().to_vec()).expect("answers are text")
+}

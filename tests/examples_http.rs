@@ -1,0 +1,358 @@
+//! "It works in the unit tests, and behind a real server it does not."
+//!
+//! Both examples are started as processes and spoken to over their sockets, in bytes: each row of
+//! the table of answers that HTTP can reach, and for the axum one its life across restarts.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+mod delivery;
+use delivery::{DOCUMENTED, edited};
+
+const KEY: &str = "the-key-of-these-tests";
+const GOOD: &str = "/webhooks/firstpromoter?key=the-key-of-these-tests";
+const JSON: &str = "Content-Type: application/json";
+
+/// A running example; killed, if the test has not ended it.
+struct Server {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    #[track_caller]
+    fn start(example: &str, files: &Path) -> Self {
+        Self::start_with(example, files, Some(KEY))
+    }
+
+    #[track_caller]
+    fn start_with(example: &str, files: &Path, key: Option<&str>) -> Self {
+        let mut process = Command::new(built(example))
+            .env("PORT", "0")
+            .env_remove("WEBHOOK_KEY")
+            .envs(key.map(|key| ("WEBHOOK_KEY", key)))
+            .env("FULFILMENTS", files.join("fulfilments.redb"))
+            .env("GRANTS", files.join("grants.jsonl"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the example starts");
+        let mut first = String::new();
+        let stdout = process.stdout.take().expect("it is piped");
+        BufReader::new(stdout).read_line(&mut first).expect("the example prints a line");
+        let address = first.trim_end().strip_prefix("listening on http://").map(str::parse);
+        let Some(Ok(address)) = address else {
+            let _ = process.kill();
+            panic!("the first line is {first:?}");
+        };
+        Self { process, address }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let socket = TcpStream::connect(self.address).expect("the example accepts");
+        socket.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
+        socket
+    }
+
+    /// Sends this head and body on a connection of their own.
+    fn send(&self, request_line: &str, headers: &[&str], body: impl AsRef<[u8]>) -> Answer {
+        let body = body.as_ref();
+        let length = format!("Content-Length: {}", body.len());
+        let mut socket = self.connect();
+        socket.write_all(head(request_line, headers, &[&length]).as_bytes()).expect("sent");
+        // An early answer may close the connection before all of the body has gone.
+        let _ = socket.write_all(body);
+        Answer::read(socket)
+    }
+
+    fn deliver(&self, body: impl AsRef<[u8]>) -> Answer {
+        self.send(&format!("POST {GOOD}"), &[JSON], body)
+    }
+
+    fn grants(&self) -> Vec<Value> {
+        match self.send("GET /grants", &[], "").json() {
+            Value::Array(grants) => grants,
+            other => panic!("/grants is {other}"),
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.process.id().to_string();
+        let sent = Command::new("kill").args([name, &id]).status().expect("there is `kill`");
+        assert!(sent.success());
+    }
+
+    fn wait(mut self) -> bool {
+        self.process.wait().expect("the process ends").success()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn head(request_line: &str, headers: &[&str], more: &[&str]) -> String {
+    let headers = [headers, more, &["Host: localhost", "Connection: close"]].concat().join("\r\n");
+    format!("{request_line} HTTP/1.1\r\n{headers}\r\n\r\n")
+}
+
+/// `cargo test` builds the examples beside the tests.
+#[track_caller]
+fn built(example: &str) -> PathBuf {
+    let this = std::env::current_exe().expect("this test has a path");
+    let target = this.parent().and_then(Path::parent).expect("target/<profile>/deps/<test>");
+    let path =
+        target.join("examples").join(example).with_extension(std::env::consts::EXE_EXTENSION);
+    assert!(path.exists(), "{} is not built: run `cargo build --examples`", path.display());
+    path
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    #[track_caller]
+    fn read(mut socket: TcpStream) -> Self {
+        let mut text = Vec::new();
+        // A reset after the answer is how a server refuses the rest of a body.
+        if let Err(error) = socket.read_to_end(&mut text) {
+            assert!(!text.is_empty(), "no answer: {error}");
+        }
+        let text = String::from_utf8(text).expect("answers are text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("an answer has a head");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = status.expect("an answer has a status");
+        Self { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+    }
+
+    #[track_caller]
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+fn reward(id: u64, pointer: &str, value: Value) -> String {
+    edited([("/data/id", id.into()), (pointer, value)])
+}
+
+/// Request line, headers, body; then the status, the code and a header of the answer.
+fn rows() -> Vec<(String, Vec<&'static str>, Vec<u8>, u16, &'static str, &'static str)> {
+    let post = format!("POST {GOOD}");
+    let row = |line: &str, headers: &[&'static str], body: &str, status, code| {
+        let kind = "content-type: application/json";
+        (line.to_owned(), headers.to_vec(), body.as_bytes().to_vec(), status, code, kind)
+    };
+    let json = &[JSON][..];
+    let mut rows = vec![
+        row(&post, json, DOCUMENTED, 200, "granted"),
+        row(&post, json, DOCUMENTED, 200, "granted"), // and not granted again
+        row(&post, json, &reward(10, "/data/unit", json!("cash")), 202, "pending"),
+        row(&post, json, &reward(10, "/data/unit", json!("cups of tea")), 202, "pending"),
+        row(&post, json, &reward(10, "/data/status", json!("completed")), 202, "not_pending"),
+        row(&post, json, &reward(10, "/data/amount", json!(0)), 500, "failed"),
+        row(&post, json, &reward(10, "/data/amount", json!(-1)), 500, "failed"),
+        row(&post, json, "{", 400, "not_json"),
+        row(&post, json, "", 400, "not_json"),
+        row("POST /webhooks/firstpromoter", json, DOCUMENTED, 401, "unauthorized"),
+        row("POST /webhooks/firstpromoter?key=wrong", json, DOCUMENTED, 401, "unauthorized"),
+        row(&post, &["Content-Type: text/plain"], DOCUMENTED, 415, "unsupported_media_type"),
+        row(&post, &[], DOCUMENTED, 415, "unsupported_media_type"),
+        row(&post, json, r#"{"test":true}"#, 422, "not_a_fulfilment"),
+        row(&post, json, &edited([("/data/promoter", json!(null))]), 422, "not_a_fulfilment"),
+        row(&post, json, &edited([("/event/type", json!("reward_created"))]), 422, "other_event"),
+    ];
+    for method in ["GET", "PUT", "DELETE", "PATCH"] {
+        let mut refused = row(&format!("{method} {GOOD}"), json, "", 405, "method_not_allowed");
+        refused.5 = "allow: post";
+        rows.push(refused);
+    }
+    let large = format!("{DOCUMENTED}{}", " ".repeat(256 * 1024));
+    rows.push(row(&post, json, &large, 413, "body_too_large"));
+    rows
+}
+
+#[track_caller]
+fn check_rows(server: &Server) {
+    for (line, headers, body, status, code, header) in rows() {
+        let answer = server.send(&line, &headers, &body);
+        let sent = String::from_utf8_lossy(&body[..body.len().min(200)]);
+        assert_eq!(answer.status, status, "{line} {headers:?} {sent}");
+        assert_eq!(answer.json()["code"], code, "{line} {headers:?} {sent}");
+        assert!(answer.head.contains(header), "{line}: {}", answer.head);
+        assert!(answer.body.len() < 1_000 && !answer.body.contains(KEY), "{}", answer.body);
+    }
+}
+
+/// What cannot be said with a length: chunks, and a body that never comes to its end.
+#[track_caller]
+fn check_bodies(server: &Server) {
+    let chunked = head(&format!("POST {GOOD}"), &[JSON], &["Transfer-Encoding: chunked"]);
+
+    let mut socket = server.connect();
+    socket.write_all(chunked.as_bytes()).expect("sent");
+    for byte in DOCUMENTED.as_bytes() {
+        write!(socket, "1\r\n{}\r\n", char::from(*byte)).expect("sent");
+    }
+    socket.write_all(b"0\r\nX-Trailer: 1\r\n\r\n").expect("sent");
+    assert_eq!(Answer::read(socket).status, 200, "a byte a chunk, and a trailer");
+
+    let mut socket = server.connect();
+    socket.write_all(chunked.as_bytes()).expect("sent");
+    let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+    let mut sent = 0;
+    while sent < 64 << 20 && socket.write_all(chunk.as_bytes()).is_ok() {
+        sent += 0x10000;
+    }
+    assert!(sent < 64 << 20, "all 64 MiB were taken");
+
+    let line = format!("POST {GOOD}");
+    let mut socket = server.connect();
+    let huge = head(&line, &[JSON], &["Content-Length: 4000000000000000"]);
+    socket.write_all(huge.as_bytes()).expect("sent");
+    assert_eq!(Answer::read(socket).status, 413, "refused by the head alone");
+
+    let mut socket = server.connect();
+    socket.write_all(head(&line, &[JSON], &["Content-Length: 4000"]).as_bytes()).expect("sent");
+    socket.write_all(DOCUMENTED[..100].as_bytes()).expect("sent");
+    socket.shutdown(std::net::Shutdown::Write).expect("shut");
+    let mut answer = String::new();
+    let _ = socket.read_to_string(&mut answer);
+    assert!(!answer.starts_with("HTTP/1.1 200"), "half a body: {answer}");
+}
+
+#[test]
+fn the_axum_example_answers_as_the_table_says() {
+    let files = TempDir::new().expect("a directory");
+    let server = Server::start("axum", files.path());
+    assert_eq!(server.send("GET /", &[], "").status, 200);
+    check_rows(&server);
+    check_bodies(&server);
+    assert_eq!(
+        server.grants(),
+        [json!({ "fulfilment": 2429153, "promoter": 5272969, "amount": 3, "unit": "free_months" })]
+    );
+}
+
+#[test]
+fn the_hyper_example_answers_as_the_table_says() {
+    let files = TempDir::new().expect("a directory");
+    let server = Server::start("hyper", files.path());
+    check_rows(&server);
+    check_bodies(&server);
+    let home = server.send("GET /", &[], "");
+    assert_eq!(home.status, 200);
+    assert!(home.body.ends_with("1 rewards were granted.\n3 free_months to promoter 5272969\n"));
+    server.signal("-TERM");
+    assert!(server.wait());
+}
+
+#[test]
+fn the_axum_example_outlives_its_process() {
+    let files = TempDir::new().expect("a directory");
+    let grants_file = files.path().join("grants.jsonl");
+    let granted = |id, amount: Value| json!({ "fulfilment": id, "promoter": 5272969, "amount": amount, "unit": "free_months" });
+
+    let server = Server::start("axum", files.path());
+    assert_eq!(server.deliver(reward(1, "/data/amount", json!(3))).status, 200);
+    assert_eq!(server.deliver(reward(2, "/data/amount", json!(0))).status, 500);
+    assert_eq!(server.deliver(reward(3, "/data/amount", json!("2.50"))).status, 200);
+    server.signal("-KILL");
+    assert!(!server.wait());
+
+    // What a crash in the middle of a line leaves behind is no grant.
+    let mut file = fs::File::options().append(true).open(&grants_file).expect("the grants");
+    file.write_all(br#"{"fulfilment":4,"promo"#).expect("torn");
+
+    let server = Server::start("axum", files.path());
+    assert_eq!(server.grants(), [granted(1, json!(3)), granted(3, json!(2.5))]);
+    assert_eq!(server.deliver(reward(1, "/data/amount", json!(3))).status, 200, "from the record");
+    assert_eq!(server.deliver(reward(2, "/data/amount", json!(1))).status, 200, "once it can be");
+    assert_eq!(server.deliver(reward(4, "/data/amount", json!(4))).status, 200, "and the torn one");
+    server.signal("-INT");
+    assert!(server.wait());
+
+    let lines = fs::read_to_string(&grants_file).expect("the grants");
+    assert_eq!(
+        lines,
+        r#"{"fulfilment":1,"promoter":5272969,"amount":3,"unit":"free_months"}
+{"fulfilment":3,"promoter":5272969,"amount":2.50,"unit":"free_months"}
+{"fulfilment":2,"promoter":5272969,"amount":1,"unit":"free_months"}
+{"fulfilment":4,"promoter":5272969,"amount":4,"unit":"free_months"}
+"#
+    );
+}
+
+/// A sender who is in the middle of a delivery when the process is told to stop gets its answer,
+/// and the grant is there afterwards.
+#[test]
+fn a_signal_lets_what_has_begun_come_to_its_end() {
+    for example in ["axum", "hyper"] {
+        let files = TempDir::new().expect("a directory");
+        let server = Server::start(example, files.path());
+        let length = format!("Content-Length: {}", DOCUMENTED.len());
+        let mut socket = server.connect();
+        let head = head(&format!("POST {GOOD}"), &[JSON], &[&length, "Expect: 100-continue"]);
+        socket.write_all(head.as_bytes()).expect("sent");
+        // The server asks for the body, so it is in the middle of this delivery.
+        let mut go_on = [0; 25];
+        socket.read_exact(&mut go_on).expect("the server goes on");
+        assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+
+        server.signal("-TERM");
+        while TcpStream::connect(server.address).is_ok() {
+            std::thread::yield_now();
+        }
+        socket.write_all(DOCUMENTED.as_bytes()).expect("sent");
+        assert_eq!(Answer::read(socket).status, 200, "{example}");
+        assert!(server.wait(), "{example}");
+        if example == "axum" {
+            let server = Server::start(example, files.path());
+            assert_eq!(server.grants().len(), 1);
+        }
+    }
+}
+
+/// The README's own `curl`, as curl sends it, to a server started as the README says.
+#[test]
+fn the_readme_shows_what_comes_back() {
+    let readme = include_str!("../README.md");
+    let after = |text: &'static str, mark: &str| {
+        text.split_once(mark).unwrap_or_else(|| panic!("{mark} is in the README")).1
+    };
+    let until = |text: &'static str, mark: &str| {
+        text.split_once(mark).unwrap_or_else(|| panic!("{mark} is in the README")).0
+    };
+    let curl = after(readme, "curl 'http://127.0.0.1:3000");
+    let uri = until(curl, "'");
+    let header = until(after(curl, "-H '"), "'");
+    let body = until(after(curl, "-d '"), "'");
+    let shown = after(curl, "```json\n");
+
+    let files = TempDir::new().expect("a directory");
+    let server = Server::start_with("axum", files.path(), None);
+    for _ in 0..2 {
+        let answer = server.send(
+            &format!("POST {uri}"),
+            &["User-Agent: curl/8.5.0", "Accept: */*", header],
+            body,
+        );
+        assert_eq!(answer.body, until(shown, "```"));
+    }
+    let grants = server.send("GET /grants", &["User-Agent: curl/8.5.0", "Accept: */*"], "");
+    assert_eq!(grants.body, until(after(shown, "```json\n"), "\n```"));
+}
