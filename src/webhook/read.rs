@@ -23,12 +23,14 @@ pin_project! {
         first: Bytes,
         rest: BytesMut,
         left: usize,
+        // Frames without data, which may be as many: a body of nothing else would never end.
+        empty_left: usize,
     }
 }
 
 impl<B: Body> Read<B> {
     pub(crate) fn new(body: B, limit: usize) -> Self {
-        Self { body, first: Bytes::new(), rest: BytesMut::new(), left: limit }
+        Self { body, first: Bytes::new(), rest: BytesMut::new(), left: limit, empty_left: limit }
     }
 
     pub(crate) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Bytes, Verdict>> {
@@ -48,16 +50,14 @@ impl<B: Body> Read<B> {
                     }));
                 }
             };
-            let Ok(mut data) = frame.into_data() else { continue };
-            let length = data.remaining();
-            // An empty frame counts as a byte, or a body of nothing else would never end.
-            match this.left.checked_sub(length.max(1)) {
-                Some(left) => *this.left = left,
+            let data = frame.into_data().ok().filter(Buf::has_remaining);
+            let length = data.as_ref().map_or(1, Buf::remaining);
+            let left = if data.is_some() { &mut *this.left } else { &mut *this.empty_left };
+            match left.checked_sub(length) {
+                Some(less) => *left = less,
                 None => return Poll::Ready(Err(Verdict::BodyTooLarge)),
             }
-            if length == 0 {
-                continue;
-            }
+            let Some(mut data) = data else { continue };
             if this.rest.is_empty() && this.first.is_empty() {
                 *this.first = data.copy_to_bytes(length);
                 continue;
