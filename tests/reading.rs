@@ -1,0 +1,315 @@
+//! "The body was not what its head had promised."
+//!
+//! Lengths that lie, bodies that break, stall, trickle or never end: each delivery gets its answer,
+//! in time, and nothing is read that need not be.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep};
+use tower::ServiceExt;
+use tower_firstpromoter::{Verdict, Webhook, event::Fulfilment, fulfil_fn};
+
+mod delivery;
+use delivery::{DOCUMENTED, access, fulfilled, never, post, verdict};
+
+const LIMIT: usize = 256 * 1024;
+
+/// One step of a body's script.
+#[derive(Clone)]
+enum Step {
+    Data(Bytes),
+    Trailers,
+    Break,
+    Wait(Duration),
+    /// A blank after each such pause, without end.
+    Trickle(Duration),
+    Stall,
+    /// This from here on, without end.
+    Repeat(Box<Step>),
+}
+use Step::{Break, Data, Repeat, Stall, Trailers, Trickle, Wait};
+
+/// A body that does what its script says. Polled after its end it panics, as a body may.
+struct Scripted {
+    steps: VecDeque<Step>,
+    hint: SizeHint,
+    sleep: Option<Pin<Box<Sleep>>>,
+    polls: Arc<AtomicUsize>,
+    ended: bool,
+}
+
+impl Scripted {
+    fn new(steps: impl IntoIterator<Item = Step>) -> Self {
+        Self {
+            steps: steps.into_iter().collect(),
+            hint: SizeHint::default(),
+            sleep: None,
+            polls: Arc::default(),
+            ended: false,
+        }
+    }
+
+    fn hint(mut self, bytes: usize) -> Self {
+        self.hint = SizeHint::with_exact(bytes as u64);
+        self
+    }
+}
+
+impl Body for Scripted {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        self.polls.fetch_add(1, Ordering::Relaxed);
+        loop {
+            if let Some(sleep) = &mut self.sleep {
+                std::task::ready!(sleep.as_mut().poll(cx));
+                self.sleep = None;
+            }
+            assert!(!self.ended, "polled after its end");
+            let step = match self.steps.pop_front() {
+                Some(Repeat(step)) => {
+                    self.steps.push_front(Repeat(step.clone()));
+                    Some(*step)
+                }
+                step => step,
+            };
+            return Poll::Ready(match step {
+                Some(Data(bytes)) => Some(Ok(Frame::data(bytes))),
+                Some(Trailers) => Some(Ok(Frame::trailers(HeaderMap::new()))),
+                Some(Wait(pause)) => {
+                    self.sleep = Some(Box::pin(sleep(pause)));
+                    continue;
+                }
+                Some(Break) => Some(Err("the connection was reset")),
+                Some(Trickle(pause)) => {
+                    self.sleep = Some(Box::pin(sleep(pause)));
+                    self.steps.extend([data(" "), Trickle(pause)]);
+                    continue;
+                }
+                Some(Stall) => {
+                    self.steps.push_front(Stall);
+                    return Poll::Pending;
+                }
+                Some(Repeat(_)) => unreachable!("taken apart above"),
+                None => {
+                    self.ended = true;
+                    None
+                }
+            });
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.hint
+    }
+}
+
+fn data(text: impl AsRef<[u8]>) -> Step {
+    Data(Bytes::copy_from_slice(text.as_ref()))
+}
+
+fn a_byte_at_a_time(text: &str) -> impl Iterator<Item = Step> {
+    text.as_bytes().chunks(1).map(data)
+}
+
+/// The documented example, filled up with blanks.
+fn padded(length: usize) -> String {
+    DOCUMENTED.to_owned() + &" ".repeat(length - DOCUMENTED.len())
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_body_gets_its_answer() {
+    let seconds = Duration::from_secs;
+    let blanks = || data(" ".repeat(16 * 1024));
+    let example = || data(DOCUMENTED);
+    let (first, second) = DOCUMENTED.split_at(1_000);
+    let halves = || [data(first), data(second)];
+
+    use Verdict::{BodyBroken, BodyTimeout, BodyTooLarge, Granted, NotJson};
+    for (what, steps, expected, polls, time) in [
+        ("whole", vec![example()], Granted, 2, 0),
+        ("in two", halves().to_vec(), Granted, 3, 0),
+        ("a byte at a time", a_byte_at_a_time(DOCUMENTED).collect(), Granted, 5_000, 0),
+        ("with trailers", vec![example(), Trailers], Granted, 3, 0),
+        (
+            "with empty frames",
+            vec![data(""), data(first), data(""), data(second), data(""), Trailers],
+            Granted,
+            7,
+            0,
+        ),
+        ("just in time", vec![data(first), Wait(seconds(9)), data(second)], Granted, 9, 9),
+        ("up to the limit", vec![data(padded(LIMIT))], Granted, 2, 0),
+        (
+            "up to the limit, then nothing",
+            vec![data(padded(LIMIT)), data(""), data(""), Trailers],
+            Granted,
+            5,
+            0,
+        ),
+        ("a byte over it", vec![data(padded(LIMIT + 1))], BodyTooLarge, 1, 0),
+        ("a byte over it, later", vec![data(padded(LIMIT)), data(" ")], BodyTooLarge, 2, 0),
+        ("64 MiB", vec![blanks(); 4096], BodyTooLarge, 17, 0),
+        ("without end", vec![Repeat(Box::new(blanks()))], BodyTooLarge, 17, 0),
+        ("nothing without end", vec![Repeat(Box::new(data("")))], BodyTooLarge, LIMIT + 1, 0),
+        ("trailers without end", vec![Repeat(Box::new(Trailers))], BodyTooLarge, LIMIT + 1, 0),
+        ("broken at once", vec![Break], BodyBroken, 1, 0),
+        ("broken half-way", vec![data(first), Break], BodyBroken, 2, 0),
+        ("broken at the very end", vec![example(), Break], BodyBroken, 2, 0),
+        ("nothing at all", vec![], NotJson, 1, 0),
+        ("too short", vec![data(first)], NotJson, 2, 0),
+        ("stalled at once", vec![Stall], BodyTimeout, 9, 10),
+        ("stalled at the very end", vec![example(), Stall], BodyTimeout, 9, 10),
+        ("a byte a second", vec![data(first), Trickle(seconds(1))], BodyTimeout, 30, 10),
+    ] {
+        let body = Scripted::new(steps);
+        let polled = Arc::clone(&body.polls);
+        let start = Instant::now();
+        let answer = Webhook::new(fulfil_fn(fulfilled), access()).oneshot(post(body)).await;
+        let answer = answer.expect("an answer");
+        assert_eq!(verdict(&answer), expected, "{what}");
+        assert_eq!(start.elapsed().as_secs(), time, "{what}");
+        let polled = polled.load(Ordering::Relaxed);
+        assert!(polled <= polls, "{what}: polled {polled} times");
+    }
+}
+
+/// What the head says of the length may refuse, and decides nothing else.
+#[tokio::test]
+async fn lengths_that_are_true_and_others() {
+    let length = DOCUMENTED.len();
+    let huge = Some("4000000000000000");
+    for (what, header, hint, expected) in [
+        ("true", Some(&*length.to_string()), Some(length), Verdict::Granted),
+        ("unknown", None, None, Verdict::Granted),
+        ("too small", Some("10"), None, Verdict::Granted),
+        ("too large", Some("200000"), None, Verdict::Granted),
+        ("not a number", Some("many"), None, Verdict::Granted),
+        ("negative", Some("-1"), None, Verdict::Granted),
+        ("past 64 bits", Some("18446744073709551616"), None, Verdict::Granted),
+        ("just over the limit", Some("262145"), None, Verdict::BodyTooLarge),
+        ("absurd", huge, None, Verdict::BodyTooLarge),
+        ("absurd and believed", huge, Some(4_000_000_000_000_000), Verdict::BodyTooLarge),
+        ("known by the body alone", None, Some(LIMIT + 1), Verdict::BodyTooLarge),
+    ] {
+        let mut body = Scripted::new([data(DOCUMENTED)]);
+        if let Some(hint) = hint {
+            body = body.hint(hint);
+        }
+        let polled = Arc::clone(&body.polls);
+        let mut request = post(body);
+        if let Some(header) = header {
+            request.headers_mut().insert("content-length", header.parse().expect("a value"));
+        }
+        let webhook = Webhook::new(fulfil_fn(fulfilled), access());
+        let answer = webhook.oneshot(request).await.expect("an answer");
+        assert_eq!(verdict(&answer), expected, "{what}");
+        if expected != Verdict::Granted {
+            assert_eq!(polled.load(Ordering::Relaxed), 0, "{what}: read in spite of it");
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_limit() {
+    let least = delivery::LEAST.len();
+    for (limit, expected) in [
+        (least, Verdict::Granted),
+        (least - 1, Verdict::BodyTooLarge),
+        (0, Verdict::BodyTooLarge),
+        (usize::MAX, Verdict::Granted),
+    ] {
+        for pieces in [1, 2, least] {
+            let length = least.div_ceil(pieces);
+            let body = Scripted::new(delivery::LEAST.as_bytes().chunks(length).map(data));
+            let webhook = Webhook::new(fulfil_fn(fulfilled), access()).body_limit(limit);
+            let answer = webhook.oneshot(post(body)).await.expect("an answer");
+            assert_eq!(verdict(&answer), expected, "{limit} in {pieces}");
+        }
+    }
+}
+
+/// A body that always has something ready must let the others of its thread have their turns.
+#[tokio::test]
+async fn nothing_spins() {
+    for endless in [data(""), Trailers] {
+        let body = Scripted::new([Repeat(Box::new(endless))]);
+        let polled = Arc::clone(&body.polls);
+        let webhook = Webhook::new(fulfil_fn(never), access());
+        let turns = async {
+            let mut most = 0;
+            let mut before = polled.load(Ordering::Relaxed);
+            while before <= LIMIT {
+                tokio::task::yield_now().await;
+                let now = polled.load(Ordering::Relaxed);
+                most = most.max(now - before);
+                before = now;
+            }
+            most
+        };
+        let (answer, most) = tokio::join!(webhook.oneshot(post(body)), turns);
+        assert_eq!(verdict(&answer.expect("an answer")), Verdict::BodyTooLarge);
+        // 64 a turn; `join!` takes turns in who is first, so there may be two in a row.
+        assert!(most <= 2 * 64, "{most} frames in one turn");
+    }
+}
+
+/// The time for the upload and that for the grant are one and the same: the sender's.
+#[tokio::test(start_paused = true)]
+async fn a_slow_upload_leaves_less_for_the_grant() {
+    let seconds = Duration::from_secs;
+    let slow = fulfil_fn(async |fulfilment: Fulfilment| {
+        sleep(Duration::from_secs(6)).await;
+        fulfilled(fulfilment).await
+    });
+    let store = tower_firstpromoter::once::MemoryStore::new(10);
+    let webhook = Webhook::new(slow, access()).once(store);
+    let body = || Scripted::new([Wait(seconds(6)), data(DOCUMENTED)]);
+
+    let start = Instant::now();
+    let answer = webhook.clone().oneshot(post(body())).await.expect("an answer");
+    assert_eq!(verdict(&answer), Verdict::InProgress);
+    assert_eq!(start.elapsed(), seconds(10));
+
+    let answer = webhook.oneshot(post(body())).await.expect("an answer");
+    assert_eq!(verdict(&answer), Verdict::Granted);
+    assert_eq!(start.elapsed(), seconds(16), "by then it was granted");
+}
+
+/// Data that is not contiguous, as some servers' own buffers are.
+#[tokio::test]
+async fn data_in_pieces() {
+    struct Pieces(Option<bytes::buf::Chain<Bytes, Bytes>>);
+    impl Body for Pieces {
+        type Data = bytes::buf::Chain<Bytes, Bytes>;
+        type Error = Infallible;
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Self::Data>, Infallible>>> {
+            Poll::Ready(self.0.take().map(|data| Ok(Frame::data(data))))
+        }
+    }
+    let (first, second) = DOCUMENTED.split_at(1_000);
+    let body = Pieces(Some(Bytes::from(first).chain(Bytes::from(second))));
+    let webhook = Webhook::new(fulfil_fn(fulfilled), access());
+    let answer = webhook.oneshot(post(body)).await.expect("an answer");
+    assert_eq!(verdict(&answer), Verdict::Granted);
+}
