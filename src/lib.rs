@@ -23,3 +23,8 @@ pub use self::{
     verdict::Verdict,
     webhook::{Access, Webhook},
 };
+
+/// Runs the code in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
