@@ -20,7 +20,7 @@ use tokio::{net::TcpListener, task::block_in_place, time::timeout};
 use tower_firstpromoter::{
     Access, Fulfil, Outcome, Webhook,
     event::{Fulfilment, Unit},
-    once::MemoryStore,
+    once::RedbStore,
 };
 
 #[tokio::main]
@@ -28,8 +28,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let or = |name, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
     let key = or("WEBHOOK_KEY", "a-key-for-development");
     let grants = Grants::open(&or("GRANTS", "grants.jsonl"))?;
-    let webhook =
-        Webhook::new(grants.clone(), Access::query("key", &key)).once(MemoryStore::new(1000));
+    let webhook = Webhook::new(grants.clone(), Access::query("key", &key))
+        .once(RedbStore::open(or("FULFILMENTS", "fulfilments.redb"))?);
 
     let app = Router::new()
         .route("/", get(async || "An application whose promoters are rewarded.\n"))
