@@ -2,7 +2,59 @@
 //!
 //! Everything worth knowing about a delivery passes through here once, as a [`Seen`]: to `tracing`
 //! and `metrics` where those features are on, and to an [`Observer`] of the application's own.
-//! None of it holds a secret, an e-mail address, the query string or the body.
+//! None of it holds a secret, an e-mail address, the query string or the body. Requests to other
+//! paths are not seen at all.
+//!
+//! # Spans and events (`tracing`)
+//!
+//! Each delivery is a span, `firstpromoter.delivery`, with the target `tower_firstpromoter`. The
+//! handler runs in it, also when that goes on after the delivery, so that its own log lines belong
+//! to the reward. A duplicate that waits for a running grant has a span of its own. Fields are
+//! recorded as they become known; their names are OpenTelemetry's where it has one.
+//!
+//! | field of the span | what it says |
+//! |---|---|
+//! | `firstpromoter.fulfilment.id` | `data.id` |
+//! | `firstpromoter.event.id` | `event.id`, where there is one |
+//! | `firstpromoter.unit` | `data.unit`, its first 40 bytes |
+//! | `firstpromoter.amount` | `data.amount`, exactly |
+//! | `firstpromoter.attempt` | how often a grant was begun, where it was begun this time |
+//! | `firstpromoter.joined` | `true` if it waited for a grant that another delivery had begun |
+//! | `firstpromoter.outcome` | the [`code`](Verdict::code) of how it ended, or `hung_up` |
+//! | `firstpromoter.duration` | seconds from the head to the answer; needs the `tokio` feature |
+//! | `http.response.status_code` | what the sender was told |
+//! | `error.type` | the same as the outcome, if that is a `5xx` |
+//! | `otel.status_code` | `ERROR`, if that is a `5xx` |
+//!
+//! | event | level | fields of its own |
+//! |---|---|---|
+//! | answered `200`, `202`, `409`, or `422` to another event | info | |
+//! | any other refusal | warn | `firstpromoter.problem`, if a body lacks something |
+//! | answered `5xx` | error, and warn while shutting down | |
+//! | the sender hung up | warn | |
+//! | a grant ended when nobody waited any more | as the answer would have been | `firstpromoter.outcome`, `firstpromoter.attempt` |
+//! | the handler or the store returned an error | error | `exception.message`, scrubbed of what the payload holds |
+//! | the handler panicked | error | |
+//! | a webhook with [`Access::anyone`](crate::Access::anyone) was built | warn | |
+//!
+//! # Numbers (`metrics`)
+//!
+//! The first delivery registers these with whichever recorder the application has installed.
+//!
+//! | metric | labels | what it counts |
+//! |---|---|---|
+//! | `firstpromoter_deliveries_total` | `code`, `unit` | deliveries answered |
+//! | `firstpromoter_delivery_duration_seconds` | `code` | a histogram, from the head to the answer; needs the `tokio` feature |
+//! | `firstpromoter_joined_deliveries_total` | | those that waited for a grant begun by another one |
+//! | `firstpromoter_in_doubt_total` | | those of rewards in doubt: an operator has to look |
+//! | `firstpromoter_hang_ups_total` | | senders that were gone before the answer |
+//! | `firstpromoter_late_ends_total` | `code` | grants that ended when nobody waited any more |
+//! | `firstpromoter_handler_errors_total` | | errors of the handler |
+//! | `firstpromoter_panics_total` | | panics of the handler |
+//! | `firstpromoter_store_errors_total` | `after_handler` | errors of the store, before the handler was called or after |
+//!
+//! `code` is a [`Verdict::code`]. `unit` is a unit that this crate knows, `other`, or `none` where
+//! the body was not read so far. So no label grows with what a sender makes up.
 
 #[cfg_attr(not(feature = "metrics"), path = "metrics_disabled.rs")]
 #[cfg_attr(feature = "metrics", path = "metrics_enabled.rs")]
@@ -11,14 +63,19 @@ mod metrics;
 #[cfg_attr(feature = "tracing", path = "trace_enabled.rs")]
 mod trace;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     Verdict,
     event::{Amount, Fulfilment, FulfilmentId, Unit},
 };
 
-pub(crate) use self::trace::Span;
+pub(crate) use self::trace::{Span, access_is_open};
 
 /// Is told what happens to deliveries.
 ///
@@ -47,7 +104,7 @@ pub trait Observer: Send + Sync + 'static {
     ///
     /// # Panics
     ///
-    /// A panic ends the delivery in an error; a grant that is already recorded stays recorded.
+    /// A panic is caught and changes nothing: neither the answer nor the grant.
     fn observe(&self, seen: &Seen<'_>);
 }
 
@@ -171,7 +228,8 @@ impl Observers {
         trace::tell(seen);
         metrics::tell(seen);
         if let Some(observer) = &self.0 {
-            observer.observe(seen);
+            // It watches; it must not decide what becomes of a reward, nor abort in a `drop`.
+            let _ = catch_unwind(AssertUnwindSafe(|| observer.observe(seen)));
         }
     }
 }
@@ -181,5 +239,3 @@ impl fmt::Debug for Observers {
         f.write_str(if self.0.is_some() { "Some(..)" } else { "None" })
     }
 }
-
-pub(crate) use self::trace::access_is_open;

@@ -1,7 +1,9 @@
 //! The twin of `trace_enabled.rs` for builds without the feature.
 
+use std::time::Duration;
+
 use super::{Facts, Seen};
-use crate::Verdict;
+use crate::webhook::Ended;
 
 /// The delivery's span.
 #[derive(Clone, Debug)]
@@ -14,7 +16,9 @@ impl Span {
 
     pub(crate) fn set_facts(&self, _: &Facts) {}
 
-    pub(crate) fn set_end(&self, _: Verdict, _attempt: u32) {}
+    pub(crate) fn set_end(&self, _: Ended, _elapsed: Duration) {}
+
+    pub(crate) fn set_hung_up(&self, _elapsed: Duration) {}
 
     pub(crate) fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
         work()

@@ -82,6 +82,7 @@ pin_project! {
             if !*this.answered {
                 this.span.in_scope(|| {
                     let (facts, elapsed) = (this.facts.as_ref(), this.start.elapsed());
+                    this.span.set_hung_up(elapsed);
                     this.settings.observers.tell(&Seen::HungUp { facts, elapsed });
                 });
             }
@@ -124,7 +125,10 @@ impl<B: Body> Delivery<B> {
     ) -> Poll<Response<ReplyBody>> {
         match ready!(self.as_mut().poll(cx)) {
             Delivered::Answer(answer) => Poll::Ready(answer),
-            Delivered::OtherEvent(_) => Poll::Ready(self.answer(Verdict::OtherEvent)),
+            Delivered::OtherEvent(_) => {
+                let span = self.span.clone();
+                Poll::Ready(span.in_scope(|| self.answer(Verdict::OtherEvent)))
+            }
         }
     }
 
@@ -213,9 +217,9 @@ impl<B: Body> Delivery<B> {
     ) -> Response<ReplyBody> {
         let this = self.project();
         *this.answered = true;
-        let Ended { verdict, attempt, joined } = ended;
-        this.span.set_end(verdict, attempt);
         let (facts, elapsed) = (this.facts.as_ref(), this.start.elapsed());
+        this.span.set_end(ended, elapsed);
+        let Ended { verdict, attempt, joined } = ended;
         this.settings.observers.tell(&Seen::Answered {
             verdict,
             facts,
