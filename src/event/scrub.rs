@@ -16,20 +16,37 @@ pub(crate) fn scrub(text: &str, fulfilment: &Fulfilment) -> String {
         texts(&body["data"]["promoter"], &mut private);
         texts(&body["data"]["campaign"]["default_webhook_url"], &mut private);
     }
+    // Again, for one that was sent as a number.
+    private.extend(fulfilment.promoter.cust_id.clone());
     // The longest first: an address that holds another text must not survive in part.
     private.sort_unstable_by_key(|text| std::cmp::Reverse(text.len()));
 
     let mut clean = text.to_owned();
     for secret in private {
         // Shorter ones are words like "US", which would turn any sentence into holes.
-        if secret.len() >= 4 && clean.contains(&secret) {
-            clean = clean.replace(&secret, "[redacted]");
+        if secret.len() >= 4 {
+            clean = without(&clean, &secret);
         }
     }
     if let Some((end, _)) = clean.char_indices().nth(LONGEST) {
         clean.truncate(end);
         clean.push('…');
     }
+    clean
+}
+
+/// In whichever case it was quoted: handlers look up addresses in lower case.
+fn without(text: &str, secret: &str) -> String {
+    // Of the same length as the originals, so that places in them are places in those.
+    let (lower, secret) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
+    let mut clean = String::with_capacity(text.len());
+    let mut end = 0;
+    for (start, _) in lower.match_indices(&secret) {
+        clean.push_str(&text[end..start]);
+        clean.push_str("[redacted]");
+        end = start + secret.len();
+    }
+    clean.push_str(&text[end..]);
     clean
 }
 

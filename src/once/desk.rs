@@ -215,8 +215,11 @@ where
     S: Store,
 {
     async fn run(&self, fulfilment: Fulfilment, facts: &Facts, settings: &Settings) -> Ended {
+        // The handler takes the fulfilment with it; errors are scrubbed of what this still knows. The
+        // store's as well: a constraint of the application's that fails at `COMMIT` may quote a row.
+        let known = fulfilment.clone();
         let store_failed = |error: BoxError, after_handler| {
-            let error = error.to_string();
+            let error = scrub(&error.to_string(), &known);
             settings.observers.tell(&Seen::StoreFailed { facts, after_handler, error: &error });
         };
 
@@ -254,8 +257,6 @@ where
             }
         };
 
-        // The handler takes the fulfilment with it; its error is scrubbed of what this still knows.
-        let known = fulfilment.clone();
         let handled =
             async { self.handler.fulfil_in(fulfilment, &mut tx).await.map_err(Into::into) };
         let handled = AssertUnwindSafe(handled).catch_unwind().await;
