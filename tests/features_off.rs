@@ -1,0 +1,59 @@
+//! Who does not ask for it does not get it: without features there is no runtime, no store, no
+//! logging and no metrics among the dependencies, and each feature brings what it is named for.
+
+use std::process::Command;
+
+/// What each feature brings. All of it is absent without features.
+const BROUGHT: [(&str, &[&str]); 8] = [
+    ("tokio", &["tokio"]),
+    ("redb", &["redb", "tokio"]),
+    ("postgres", &["sqlx", "sqlx-postgres", "tokio"]),
+    ("sqlite", &["sqlx", "sqlx-sqlite", "tokio"]),
+    ("hmac", &["hmac", "sha2", "hex"]),
+    ("timestamps", &["jiff"]),
+    ("tracing", &["tracing"]),
+    ("metrics", &["metrics"]),
+];
+
+#[test]
+fn a_dependency_comes_with_its_feature_only() {
+    let without = dependencies("");
+    assert!(without.iter().any(|name| name == "http"), "the list is one: {without:?}");
+    for (feature, brought) in BROUGHT {
+        let with = dependencies(feature);
+        for &name in brought {
+            assert!(!without.iter().any(|found| found == name), "{name} is there without features");
+            assert!(with.iter().any(|found| found == name), "{feature} brings no {name}");
+        }
+    }
+}
+
+#[test]
+fn what_is_seen_needs_no_runtime() {
+    let seen = dependencies("tracing,metrics");
+    assert!(!seen.iter().any(|name| name == "tokio"), "{seen:?}");
+}
+
+#[test]
+fn no_feature_is_on_by_default() {
+    assert_eq!(tree(&[]), tree(&["--no-default-features"]));
+}
+
+/// The names of what a build with these features compiles in.
+fn dependencies(features: &str) -> Vec<String> {
+    let tree = tree(&["--no-default-features", "--features", features]);
+    tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+fn tree(features: &[&str]) -> String {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["tree", "--edges", "normal", "--prefix", "none", "--offline"])
+        .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")])
+        .args(features)
+        .output()
+        .expect("cargo, which runs this test, runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cargo tree: {said}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
