@@ -4,6 +4,7 @@
 //! change what becomes of a reward.
 
 use std::{
+    cell::RefCell,
     collections::BTreeSet,
     convert::Infallible,
     future::{pending, ready},
@@ -25,8 +26,7 @@ use tower_firstpromoter::{
     observe::Seen,
     once::{Begin, Claim, End, MemoryStore, Once, Record, Store},
 };
-use tracing::subscriber::DefaultGuard;
-use tracing_subscriber::fmt::{MakeWriter, format::FmtSpan};
+use tracing_subscriber::fmt::format::FmtSpan;
 
 const KEY: &str = "the key in the query, 2026";
 const PASSWORD: &str = "the password in the URL, 2026";
@@ -196,7 +196,7 @@ async fn nothing_private_is_seen() {
     assert!(captured.contains("the row of [redacted]"), "{captured}");
 
     let mut private = vec![KEY.to_owned(), PASSWORD.to_owned(), wire(KEY)];
-    private.push(basic_token());
+    private.extend([basic_token(), delivery()["data"]["promoter"]["cust_id"].to_string()]);
     texts(&delivery()["data"]["promoter"], &mut private);
     texts(&delivery()["data"]["campaign"]["default_webhook_url"], &mut private);
     assert!(private.len() > 40, "the payload has much to hide");
@@ -584,42 +584,28 @@ fn number(series: &str) -> f64 {
     values.next().map_or(0.0, |value| value.parse().expect("a number"))
 }
 
-/// Everything that this thread tells `tracing`, as lines of JSON.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+/// What is told to `tracing`, as lines of JSON. One subscriber for the process, because callsites
+/// cache whether anybody listens; each test has a thread of its own, and so its own lines.
+static SUBSCRIBER: LazyLock<()> = LazyLock::new(|| {
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_span_events(FmtSpan::CLOSE)
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(|| ThisThread)
+        .finish();
+    tracing::subscriber::set_global_default(subscriber).expect("the only subscriber");
+});
 
-struct Watch {
-    lines: Lines,
-    _guard: DefaultGuard,
+thread_local! {
+    static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Watch {
-    fn start() -> Self {
-        LazyLock::force(&NUMBERS);
-        let lines = Lines::default();
-        let subscriber = tracing_subscriber::fmt()
-            .json()
-            .flatten_event(true)
-            .with_span_events(FmtSpan::CLOSE)
-            .with_max_level(tracing::Level::TRACE)
-            .with_writer(lines.clone())
-            .finish();
-        Self { lines, _guard: tracing::subscriber::set_default(subscriber) }
-    }
+struct ThisThread;
 
-    fn text(&self) -> String {
-        String::from_utf8(self.lines.0.lock().expect("lines").clone()).expect("UTF-8")
-    }
-
-    fn lines(&self) -> Vec<Value> {
-        let text = self.text();
-        text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
-    }
-}
-
-impl io::Write for Lines {
+impl io::Write for ThisThread {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("lines").extend_from_slice(bytes);
+        LINES.with_borrow_mut(|lines| lines.extend_from_slice(bytes));
         Ok(bytes.len())
     }
 
@@ -628,11 +614,24 @@ impl io::Write for Lines {
     }
 }
 
-impl MakeWriter<'_> for Lines {
-    type Writer = Self;
+/// From its start on.
+struct Watch;
 
-    fn make_writer(&self) -> Self {
-        self.clone()
+impl Watch {
+    fn start() -> Self {
+        LazyLock::force(&SUBSCRIBER);
+        LazyLock::force(&NUMBERS);
+        LINES.with_borrow_mut(Vec::clear);
+        Self
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(LINES.with_borrow(Clone::clone)).expect("UTF-8")
+    }
+
+    fn lines(&self) -> Vec<Value> {
+        let text = self.text();
+        text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
     }
 }
 
