@@ -9,11 +9,9 @@ use super::{
     socket::Protocol,
 };
 
-fn own() -> impl Filter<Extract = (impl warp::Reply + Send,), Error = warp::Rejection>
-+ Clone
-+ Send
-+ Sync
-+ 'static {
+fn own()
+-> impl Filter<Extract = (impl warp::Reply,), Error = warp::Rejection> + Clone + Send + Sync + 'static
+{
     warp::path!("own").map(|| {
         let (name, value) = OWN_HEADER;
         let reply = warp::reply::with_status(OWN_BODY, http::StatusCode::IM_A_TEAPOT);
