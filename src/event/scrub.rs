@@ -11,11 +11,14 @@ const LONGEST: usize = 300;
 /// The text, without anything personal or secret that this payload holds, and not too long.
 #[cold]
 pub(crate) fn scrub(text: &str, fulfilment: &Fulfilment) -> String {
+    // What was read to grant skips over other members, and so over what is wrong in them.
+    let Ok(body) = serde_json::from_slice::<Value>(fulfilment.as_bytes()) else {
+        return "withheld, because the payload cannot be searched for what it might quote"
+            .to_owned();
+    };
     let mut private = Vec::new();
-    if let Ok(body) = serde_json::from_slice::<Value>(fulfilment.as_bytes()) {
-        texts(&body["data"]["promoter"], &mut private);
-        texts(&body["data"]["campaign"]["default_webhook_url"], &mut private);
-    }
+    texts(&body["data"]["promoter"], &mut private);
+    texts(&body["data"]["campaign"]["default_webhook_url"], &mut private);
     // Again, for one that was sent as a number.
     private.extend(fulfilment.promoter.cust_id.clone());
     // The longest first: an address that holds another text must not survive in part.
@@ -56,5 +59,36 @@ fn texts(value: &Value, found: &mut Vec<String>) {
         Value::Array(values) => values.iter().for_each(|value| texts(value, found)),
         Value::Object(members) => members.values().for_each(|value| texts(value, found)),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn scrubbed(text: &str, more: &str) -> String {
+        let body = format!(
+            r#"{{"event":{{"type":"fulfilment_pending"}},"data":{{"id":1,"amount":1,"unit":"cash","promoter":{{"id":7,"cust_id":12345,"email":"Ann@example.com","profile":{{"first_name":"Ann"}}}},"more":{more}}}}}"#
+        );
+        scrub(text, &Fulfilment::decode(body).expect("a fulfilment"))
+    }
+
+    #[test]
+    fn what_is_left_of_an_error() {
+        let nested = "[".repeat(200) + &"]".repeat(200);
+        for (text, more, expected) in [
+            ("no such table", "0", "no such table"),
+            ("no user Ann@example.com", "0", "no user [redacted]"),
+            ("no user ann@EXAMPLE.com, id 12345", "0", "no user [redacted], id [redacted]"),
+            (
+                "no user ann@example.com",
+                &nested,
+                "withheld, because the payload cannot be searched for what it might quote",
+            ),
+        ] {
+            assert_eq!(scrubbed(text, more), expected);
+        }
+        assert_eq!(scrubbed(&"ä".repeat(1_000), "0").chars().count(), LONGEST + 1);
     }
 }
