@@ -57,20 +57,10 @@ impl MemoryStore {
             memory.make_room();
             memory.order.push_back(claim.id());
         }
-        let entry = memory.records.entry(claim.id()).or_insert_with(|| Entry {
-            record: Record {
-                id: claim.id(),
-                unit: claim.unit().clone(),
-                amount: claim.amount(),
-                promoter: claim.promoter(),
-                state: State::New,
-                attempts: 0,
-                last_error: None,
-                first_seen: now,
-                changed: now,
-            },
-            held: false,
-        });
+        let entry = memory
+            .records
+            .entry(claim.id())
+            .or_insert_with(|| Entry { record: Record::of(claim, now), held: false });
         if entry.held {
             return Begin::Busy;
         }

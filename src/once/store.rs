@@ -233,6 +233,36 @@ pub struct Record {
     pub changed: SystemTime,
 }
 
+impl Record {
+    /// Of a reward that is heard of for the first time, for stores to begin with.
+    ///
+    /// ```
+    /// use std::time::SystemTime;
+    /// use tower_firstpromoter::once::{Claim, Record, State};
+    ///
+    /// fn first(claim: &Claim) -> Record {
+    ///     let now = SystemTime::now();
+    ///     Record::new(claim.id(), claim.unit().clone(), claim.amount(), claim.promoter(), now)
+    /// }
+    /// # let fulfilment = tower_firstpromoter::event::Fulfilment::decode(r#"{"event":{"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7}}}"#).unwrap();
+    /// # assert_eq!((first(&Claim::from(&fulfilment)).state, first(&Claim::from(&fulfilment)).attempts), (State::New, 0));
+    /// ```
+    pub fn new(
+        id: FulfilmentId,
+        unit: Unit,
+        amount: Amount,
+        promoter: PromoterId,
+        first_seen: SystemTime,
+    ) -> Self {
+        let (state, attempts, changed) = (State::New, 0, first_seen);
+        Self { id, unit, amount, promoter, state, attempts, last_error: None, first_seen, changed }
+    }
+
+    pub(super) fn of(claim: &Claim, now: SystemTime) -> Self {
+        Self::new(claim.id, claim.unit.clone(), claim.amount, claim.promoter, now)
+    }
+}
+
 /// Where a reward stands. In doubt is [`State::Started`] without anybody at work on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
