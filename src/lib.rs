@@ -11,6 +11,9 @@ pub mod observe;
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub mod once;
 mod reply;
+#[cfg(feature = "testkit")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testkit")))]
+pub mod testkit;
 mod verdict;
 pub mod webhook;
 

@@ -140,7 +140,7 @@ impl RedbStore {
     /// # let dir = tempfile::tempdir()?;
     /// let store = RedbStore::open(dir.path().join("fulfilments.redb"))?;
     /// let (ours, our_partners) = (store.namespace("ours"), store.namespace("partners"));
-    /// # Ok::<(), tower_firstpromoter::once::RedbError>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
     pub fn namespace(&self, name: impl Into<Arc<str>>) -> Self {
@@ -199,17 +199,7 @@ impl Store for RedbStore {
             return Ok(Begin::Busy);
         };
         let now = now();
-        let fresh = Record {
-            id: claim.id(),
-            unit: claim.unit().clone(),
-            amount: claim.amount(),
-            promoter: claim.promoter(),
-            state: State::New,
-            attempts: 0,
-            last_error: None,
-            first_seen: now,
-            changed: now,
-        };
+        let fresh = Record::of(claim, now);
         let started = move |before: Option<Record>| match before {
             // By whoever held it a moment ago.
             Some(Record { state: State::Granted, .. }) => Write::Nothing,
@@ -324,10 +314,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl File {
     fn get(&self, (namespace, id): &Key) -> Result<Option<Record>, RedbError> {
-        let bytes = || -> Result<_, redb::Error> {
-            Ok(self.db.begin_read()?.open_table(REWARDS)?.get((&**namespace, id.get()))?)
-        };
-        let found = bytes().map_err(RedbError::from)?;
+        let view = || -> Result<_, redb::Error> { Ok(self.db.begin_read()?.open_table(REWARDS)?) };
+        // It must outlive the bytes: redb's own checks in debug builds stop the writer otherwise.
+        let table = view()?;
+        let found = table.get((&**namespace, id.get())).map_err(redb::Error::from)?;
         found.map(|bytes| decode(*id, bytes.value())).transpose()
     }
 
@@ -340,10 +330,10 @@ impl File {
             let held = held.clone();
             Ok((held, view.open_table(REWARDS)?.range(key_range)?))
         };
-        let (held, all) = view().map_err(RedbError::from)?;
+        let (held, all) = view()?;
         let mut doubted = Vec::new();
         for found in all {
-            let (key, bytes) = found.map_err(redb::Error::from).map_err(RedbError::from)?;
+            let (key, bytes) = found.map_err(redb::Error::from)?;
             let id = FulfilmentId::from(key.value().1);
             let record = decode(id, bytes.value())?;
             if record.state == State::Started && !held.contains(&(Arc::clone(namespace), id)) {
@@ -600,7 +590,9 @@ impl fmt::Display for RedbError {
             Problem::Unreadable { id, problem } => {
                 write!(f, "the record of reward {id} is not readable: {problem}")
             }
-            Problem::Stopped => f.write_str("the runtime stopped before the file was written"),
+            Problem::Stopped => f.write_str(
+                "cut off, by a panic or the runtime's end, before it was known to be written",
+            ),
         }
     }
 }
@@ -715,7 +707,8 @@ mod tests {
         drop(cut_off);
         assert_eq!(
             waits.await.expect("no panic"),
-            Err("the runtime stopped before the file was written".to_owned())
+            Err("cut off, by a panic or the runtime's end, before it was known to be written"
+                .to_owned())
         );
         assert!(matches!(store.begin(&claim(1)).await, Ok(Begin::Run { attempt: 1, .. })));
     }
