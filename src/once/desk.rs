@@ -180,12 +180,12 @@ where
             let ended = leave.desk.run(fulfilment, &facts, &settings).await;
             // First leave, then speak: whoever comes later must ask the store, not us.
             drop(leave);
-            let late = listeners.load(Ordering::Relaxed) == 0;
-            let _ = speak.send(ended);
-            if late {
+            if listeners.load(Ordering::Relaxed) == 0 {
                 let Ended { verdict, attempt, .. } = ended;
                 settings.observers.tell(&Seen::EndedLate { verdict, facts: &facts, attempt });
             }
+            // Last of all: `close` returns by it.
+            let _ = speak.send(ended);
         }));
         Ok(listener)
     }
@@ -215,11 +215,9 @@ where
     S: Store,
 {
     async fn run(&self, fulfilment: Fulfilment, facts: &Facts, settings: &Settings) -> Ended {
-        // The handler takes the fulfilment with it; errors are scrubbed of what this still knows. The
-        // store's as well: a constraint of the application's that fails at `COMMIT` may quote a row.
-        let known = fulfilment.clone();
-        let store_failed = |error: BoxError, after_handler| {
-            let error = scrub(&error.to_string(), &known);
+        // A database quotes what it was given, and a handler may have written through it.
+        let store_failed = |error: BoxError, fulfilment: &Fulfilment, after_handler| {
+            let error = scrub(&error.to_string(), fulfilment);
             settings.observers.tell(&Seen::StoreFailed { facts, after_handler, error: &error });
         };
 
@@ -241,7 +239,7 @@ where
                         let verdict = match self.store.end(tx, End::Granted).await {
                             Ok(()) => Verdict::Granted,
                             Err(error) => {
-                                store_failed(error.into(), true);
+                                store_failed(error.into(), &fulfilment, true);
                                 Verdict::NotRecorded
                             }
                         };
@@ -252,11 +250,13 @@ where
                 }
             }
             Err(error) => {
-                store_failed(error, false);
+                store_failed(error, &fulfilment, false);
                 return Ended::at(Verdict::StoreUnavailable);
             }
         };
 
+        // The handler takes the fulfilment with it; its error is scrubbed of what this still knows.
+        let known = fulfilment.clone();
         let handled =
             async { self.handler.fulfil_in(fulfilment, &mut tx).await.map_err(Into::into) };
         let handled = AssertUnwindSafe(handled).catch_unwind().await;
@@ -281,7 +281,7 @@ where
         let verdict = match self.store.end(tx, end).await {
             Ok(()) => verdict,
             Err(error) => {
-                store_failed(error.into(), true);
+                store_failed(error.into(), &known, true);
                 Verdict::NotRecorded
             }
         };
