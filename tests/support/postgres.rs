@@ -1,0 +1,283 @@
+//! A PostgreSQL to test with: the one at `DATABASE_URL`, or a throw-away server on loopback, which
+//! is stopped and removed when the test process ends, however it ends.
+
+#![allow(dead_code, reason = "each test binary uses its part of this")]
+
+use std::{
+    env,
+    future::Future,
+    io,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions, raw_sql};
+use tempfile::TempDir;
+use tower::ServiceExt;
+use tower_firstpromoter::{
+    Access, FulfilIn, Verdict, Webhook,
+    once::{Once, PostgresStore, PostgresTx},
+};
+
+/// Runs a story in a database of its own, which is dropped when the story ends. Where there is no
+/// PostgreSQL it says so and runs nothing; that is a failure where `CI` is set.
+pub async fn story<Fut>(tell: impl FnOnce(Database) -> Fut)
+where
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let server = match shared() {
+        Ok(url) => url,
+        Err(why) => return not_run(&why),
+    };
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("firstpromoter_test_{}_{number}", std::process::id());
+    let admin = PgPoolOptions::new().max_connections(1).connect(&server).await.expect("a server");
+    let run = async |sql: String| {
+        raw_sql(AssertSqlSafe(sql)).execute(&admin).await.expect("a statement of the test's");
+    };
+    run(format!("CREATE DATABASE {name}")).await;
+    let (front, _) = server.rsplit_once('/').expect("a path in the URL");
+    let database = Database { url: format!("{front}/{name}") };
+    let told = tokio::spawn(tell(database)).await;
+    run(format!("DROP DATABASE {name} WITH (FORCE)")).await;
+    if let Err(error) = told {
+        std::panic::resume_unwind(error.into_panic());
+    }
+}
+
+/// Says that a story was not run, and why.
+pub fn not_run(why: &str) {
+    assert!(env::var_os("CI").is_none(), "PostgreSQL is required where CI is set: {why}");
+    println!("NOT RUN, for want of a PostgreSQL: {why}");
+    eprintln!("NOT RUN, for want of a PostgreSQL: {why}");
+}
+
+/// A database for one story.
+#[derive(Clone, Debug)]
+pub struct Database {
+    pub url: String,
+}
+
+impl Database {
+    pub async fn pool(&self, connections: u32) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(std::time::Duration::from_secs(20))
+            .connect(&self.url)
+            .await
+            .expect("the test's database")
+    }
+
+    /// A pool with the store's table and with `effects`: what the handlers of the tests grant. It
+    /// has no key, so that every double shows.
+    pub async fn ready(&self, connections: u32) -> PgPool {
+        let pool = self.pool(connections).await;
+        PostgresStore::new(pool.clone()).create_table().await.expect("a table");
+        run(&pool, "CREATE TABLE IF NOT EXISTS effects (id bigint NOT NULL)").await;
+        pool
+    }
+}
+
+pub async fn run(pool: &PgPool, sql: &'static str) {
+    raw_sql(sql).execute(pool).await.expect("a statement of the test's");
+}
+
+/// How often each reward was granted that was granted at all, as (id, times).
+pub async fn effects(pool: &PgPool) -> Vec<(i64, i64)> {
+    sqlx::query_as("SELECT id, count(*) FROM effects GROUP BY id ORDER BY id")
+        .fetch_all(pool)
+        .await
+        .expect("the effects")
+}
+
+pub async fn grant(id: u64, tx: &mut PostgresTx) -> sqlx::Result<()> {
+    let id = id as i64;
+    sqlx::query("INSERT INTO effects VALUES ($1)").bind(id).execute(&mut **tx).await?;
+    Ok(())
+}
+
+pub fn webhook(handler: impl FulfilIn<PostgresTx>, store: PostgresStore) -> Webhook<Once> {
+    Webhook::new(handler, Access::query("key", "at least sixteen bytes")).once(store)
+}
+
+pub async fn deliver(webhook: &Webhook<Once>, id: u64) -> Verdict {
+    let request = http::Request::post("/?key=at+least+sixteen+bytes")
+        .header("content-type", "application/json")
+        .body(body(id))
+        .expect("a request");
+    let answer = webhook.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+    *answer.extensions().get().expect("a verdict")
+}
+
+pub fn body(id: u64) -> String {
+    format!(
+        r#"{{"event":{{"id":{id},"type":"fulfilment_pending"}},"data":{{"id":{id},"amount":3,"unit":"credits","promoter":{{"id":7,"email":"ada@example.com","cust_id":"user-7"}}}}}}"#
+    )
+}
+
+/// The server that the stories of this process share.
+fn shared() -> Result<String, String> {
+    static SERVER: OnceLock<Result<Server, String>> = OnceLock::new();
+    match env::var("DATABASE_URL") {
+        Ok(url) if url.starts_with("postgres") => Ok(url),
+        _ => SERVER.get_or_init(Server::start).as_ref().map(Server::url).map_err(String::clone),
+    }
+}
+
+/// A throw-away server, for stories that stop or kill it.
+pub struct Server {
+    bin: Option<PathBuf>,
+    home: TempDir,
+    port: u16,
+    /// Stops the server and removes its files when our end of its input closes.
+    leash: Child,
+}
+
+impl Server {
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub fn start() -> Result<Self, String> {
+        let failed = |error: io::Error| error.to_string();
+        let bin = programs().ok_or("neither on the PATH nor below /usr/lib/postgresql")?;
+        let home = tempfile::tempdir().map_err(failed)?;
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).map_err(failed)?;
+        if is_root() {
+            let owner = Command::new("chown").arg("postgres").arg(home.path()).output();
+            checked(owner.map_err(failed)?)?;
+        }
+        let leash = Command::new("sh")
+            .arg("-c")
+            // Of the process group's interrupt nothing may come through, or the server stays.
+            .arg("trap '' INT TERM HUP; cat; \"$@\" >/dev/null 2>&1; rm -rf \"$0\"")
+            .arg(home.path())
+            .args(words(
+                &as_postgres(&bin, "pg_ctl"),
+                &["stop", "-m", "immediate", "-D"],
+                home.path(),
+            ))
+            .stdin(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        let server = Self { bin, home, port: port.port(), leash };
+        let options = ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync", "--no-locale"];
+        server.program("initdb", |initdb| initdb.args(options).arg("-D").arg(server.data()))?;
+        server.up()?;
+        Ok(server)
+    }
+
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    pub fn up(&self) -> Result<(), String> {
+        // Killing a server takes nothing from what the operating system was given to write.
+        let options = format!(
+            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c fsync=off \
+             -c max_connections=200",
+            self.port,
+            self.home.path().display(),
+        );
+        let log = self.home.path().join("log");
+        self.program("pg_ctl", |pg_ctl| {
+            pg_ctl
+                .args(["start", "-w", "-D"])
+                .arg(self.data())
+                .arg("-l")
+                .arg(log)
+                .args(["-o", &options])
+        })
+    }
+
+    /// As after a crash: no session is asked, nothing is written down.
+    pub fn crash(&self) -> Result<(), String> {
+        self.program("pg_ctl", |pg_ctl| {
+            pg_ctl.args(["stop", "-w", "-m", "immediate", "-D"]).arg(self.data())
+        })
+    }
+
+    fn data(&self) -> PathBuf {
+        self.home.path().join("data")
+    }
+
+    fn program(
+        &self,
+        name: &str,
+        with: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Result<(), String> {
+        let words = as_postgres(&self.bin, name);
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).current_dir(self.home.path());
+        // The server inherits these; a pipe would stay open as long as it runs.
+        let errors = tempfile::tempfile().map_err(|error| error.to_string())?;
+        let copy = errors.try_clone().map_err(|error| error.to_string())?;
+        with(&mut command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(copy);
+        let status = command.status().map_err(|error| error.to_string())?;
+        if status.success() {
+            return Ok(());
+        }
+        let mut text = String::new();
+        let mut errors = errors;
+        let _ = io::Seek::rewind(&mut errors);
+        let _ = io::Read::read_to_string(&mut errors, &mut text);
+        Err(format!("{name}: {status} {text}"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.leash.stdin.take());
+        let _ = self.leash.wait();
+    }
+}
+
+fn words(program: &[String], arguments: &[&str], home: &Path) -> Vec<String> {
+    let data = home.join("data").display().to_string();
+    let arguments = arguments.iter().map(|word| (*word).to_owned());
+    program.iter().cloned().chain(arguments).chain([data]).collect()
+}
+
+fn checked(output: Output) -> Result<(), String> {
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
+/// Where `initdb` is: `None` inside means on the PATH.
+fn programs() -> Option<Option<PathBuf>> {
+    if Command::new("initdb").arg("--version").output().is_ok_and(|out| out.status.success()) {
+        return Some(None);
+    }
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
+    let mut found: Vec<_> = versions
+        .filter_map(|version| Some(version.ok()?.path().join("bin")))
+        .filter(|bin| bin.join("initdb").exists())
+        .collect();
+    found.sort();
+    found.pop().map(Some)
+}
+
+/// PostgreSQL refuses to run as root.
+fn as_postgres(bin: &Option<PathBuf>, program: &str) -> Vec<String> {
+    let program = match bin {
+        Some(bin) => bin.join(program).display().to_string(),
+        None => program.to_owned(),
+    };
+    if is_root() {
+        ["runuser", "-u", "postgres", "--", &program].map(str::to_owned).into()
+    } else {
+        vec![program]
+    }
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.trim_ascii() == b"0")
+}
