@@ -186,7 +186,8 @@ async fn an_operator_settles_a_doubt() {
                 Begin::Run { attempt: 2, .. } => assert!(!granted),
                 other => panic!("{other:?}"),
             }
-            let Ok(Begin::Run { attempt: 1, .. }) = other.begin(&claim).await else {
+            let undone = claim.with_in_tx(true);
+            let Ok(Begin::Run { attempt: 1, .. }) = other.begin(&undone).await else {
                 panic!("the namespaces mix")
             };
         }

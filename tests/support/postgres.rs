@@ -26,7 +26,7 @@ use tower_firstpromoter::{
 
 /// Runs a story in a database of its own, which is dropped when the story ends. Where there is no
 /// PostgreSQL it says so and runs nothing; that is a failure where `CI` is set.
-pub async fn story<Fut>(tell: impl FnOnce(Database) -> Fut)
+pub(crate) async fn story<Fut>(tell: impl FnOnce(Database) -> Fut)
 where
     Fut: Future<Output = ()> + Send + 'static,
 {
@@ -52,7 +52,7 @@ where
 }
 
 /// Says that a story was not run, and why.
-pub fn not_run(why: &str) {
+pub(crate) fn not_run(why: &str) {
     assert!(env::var_os("CI").is_none(), "PostgreSQL is required where CI is set: {why}");
     println!("NOT RUN, for want of a PostgreSQL: {why}");
     eprintln!("NOT RUN, for want of a PostgreSQL: {why}");
@@ -60,12 +60,12 @@ pub fn not_run(why: &str) {
 
 /// A database for one story.
 #[derive(Clone, Debug)]
-pub struct Database {
-    pub url: String,
+pub(crate) struct Database {
+    pub(crate) url: String,
 }
 
 impl Database {
-    pub async fn pool(&self, connections: u32) -> PgPool {
+    pub(crate) async fn pool(&self, connections: u32) -> PgPool {
         PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(std::time::Duration::from_secs(20))
@@ -76,7 +76,7 @@ impl Database {
 
     /// A pool with the store's table and with `effects`: what the handlers of the tests grant. It
     /// has no key, so that every double shows.
-    pub async fn ready(&self, connections: u32) -> PgPool {
+    pub(crate) async fn ready(&self, connections: u32) -> PgPool {
         let pool = self.pool(connections).await;
         PostgresStore::new(pool.clone()).create_table().await.expect("a table");
         run(&pool, "CREATE TABLE IF NOT EXISTS effects (id bigint NOT NULL)").await;
@@ -84,29 +84,29 @@ impl Database {
     }
 }
 
-pub async fn run(pool: &PgPool, sql: &'static str) {
+pub(crate) async fn run(pool: &PgPool, sql: &'static str) {
     raw_sql(sql).execute(pool).await.expect("a statement of the test's");
 }
 
 /// How often each reward was granted that was granted at all, as (id, times).
-pub async fn effects(pool: &PgPool) -> Vec<(i64, i64)> {
+pub(crate) async fn effects(pool: &PgPool) -> Vec<(i64, i64)> {
     sqlx::query_as("SELECT id, count(*) FROM effects GROUP BY id ORDER BY id")
         .fetch_all(pool)
         .await
         .expect("the effects")
 }
 
-pub async fn grant(id: u64, tx: &mut PostgresTx) -> sqlx::Result<()> {
+pub(crate) async fn grant(id: u64, tx: &mut PostgresTx) -> sqlx::Result<()> {
     let id = id as i64;
     sqlx::query("INSERT INTO effects VALUES ($1)").bind(id).execute(&mut **tx).await?;
     Ok(())
 }
 
-pub fn webhook(handler: impl FulfilIn<PostgresTx>, store: PostgresStore) -> Webhook<Once> {
+pub(crate) fn webhook(handler: impl FulfilIn<PostgresTx>, store: PostgresStore) -> Webhook<Once> {
     Webhook::new(handler, Access::query("key", "at least sixteen bytes")).once(store)
 }
 
-pub async fn deliver(webhook: &Webhook<Once>, id: u64) -> Verdict {
+pub(crate) async fn deliver(webhook: &Webhook<Once>, id: u64) -> Verdict {
     let request = http::Request::post("/?key=at+least+sixteen+bytes")
         .header("content-type", "application/json")
         .body(body(id))
@@ -115,7 +115,7 @@ pub async fn deliver(webhook: &Webhook<Once>, id: u64) -> Verdict {
     *answer.extensions().get().expect("a verdict")
 }
 
-pub fn body(id: u64) -> String {
+pub(crate) fn body(id: u64) -> String {
     format!(
         r#"{{"event":{{"id":{id},"type":"fulfilment_pending"}},"data":{{"id":{id},"amount":3,"unit":"credits","promoter":{{"id":7,"email":"ada@example.com","cust_id":"user-7"}}}}}}"#
     )
@@ -131,7 +131,7 @@ fn shared() -> Result<String, String> {
 }
 
 /// A throw-away server, for stories that stop or kill it.
-pub struct Server {
+pub(crate) struct Server {
     bin: Option<PathBuf>,
     home: TempDir,
     port: u16,
@@ -143,7 +143,7 @@ impl Server {
     /// # Errors
     ///
     /// Why there is none.
-    pub fn start() -> Result<Self, String> {
+    pub(crate) fn start() -> Result<Self, String> {
         let failed = |error: io::Error| error.to_string();
         let bin = programs().ok_or("neither on the PATH nor below /usr/lib/postgresql")?;
         let home = tempfile::tempdir().map_err(failed)?;
@@ -173,11 +173,11 @@ impl Server {
         Ok(server)
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
-    pub fn up(&self) -> Result<(), String> {
+    pub(crate) fn up(&self) -> Result<(), String> {
         // Killing a server takes nothing from what the operating system was given to write.
         let options = format!(
             "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c fsync=off \
@@ -197,7 +197,7 @@ impl Server {
     }
 
     /// As after a crash: no session is asked, nothing is written down.
-    pub fn crash(&self) -> Result<(), String> {
+    pub(crate) fn crash(&self) -> Result<(), String> {
         self.program("pg_ctl", |pg_ctl| {
             pg_ctl.args(["stop", "-w", "-m", "immediate", "-D"]).arg(self.data())
         })
