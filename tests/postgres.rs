@@ -1,8 +1,10 @@
 //! Grant and record are in one PostgreSQL transaction, so they happen together or not at all:
 //! whatever the handler does, on however many machines, with whatever defaults the database has.
 
-#[path = "support/postgres.rs"]
-mod support;
+mod support {
+    pub(crate) mod deliver;
+    pub(crate) mod postgres;
+}
 
 use std::{
     future::Future,
@@ -21,7 +23,10 @@ use tower_firstpromoter::{
     once::{Begin, Claim, End, PostgresStore, PostgresTx, State, Store},
 };
 
-use self::support::{body, deliver, effects, grant, run, story, webhook};
+use self::support::{
+    deliver::{body, deliver, webhook},
+    postgres::{effects, grant, run, story},
+};
 
 /// Writes the grant through the transaction, then does as it is told.
 struct Then<F>(F);

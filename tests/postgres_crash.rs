@@ -1,8 +1,10 @@
 //! The database itself crashes, three times in the middle of a storm. What it had not committed is
 //! gone, and so is the grant that was made through it; what was answered with 200 is there.
 
-#[path = "support/postgres.rs"]
-mod support;
+mod support {
+    pub(crate) mod deliver;
+    pub(crate) mod postgres;
+}
 
 use std::{
     collections::HashMap,
@@ -21,7 +23,10 @@ use tower_firstpromoter::{
     once::{Once, PostgresStore, PostgresTx, Store},
 };
 
-use self::support::{Database, Server, deliver, effects, grant, not_run, webhook};
+use self::support::{
+    deliver::{deliver, webhook},
+    postgres::{Database, Server, effects, grant, not_run},
+};
 
 const REWARDS: u64 = 150;
 

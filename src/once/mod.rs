@@ -18,6 +18,8 @@ mod postgres;
 mod redb;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod store;
 
 #[cfg(feature = "postgres")]
@@ -26,6 +28,9 @@ pub use self::postgres::{PostgresError, PostgresStore, PostgresTx};
 #[cfg(feature = "redb")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redb")))]
 pub use self::redb::{RedbError, RedbStore, RedbTx};
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+pub use self::sqlite::{SqliteError, SqliteStore, SqliteTx};
 pub use self::{
     desk::Once,
     memory::{MemoryStore, MemoryTx},

@@ -16,6 +16,9 @@ pub(super) enum Problem {
     Lost,
     /// A row was not written by this crate.
     Unreadable(&'static str),
+    /// The process's other grants take their time.
+    #[cfg(feature = "sqlite")]
+    Busy,
     /// Another process has the lock of plain handlers.
     #[cfg(feature = "sqlite")]
     Elsewhere,
@@ -32,6 +35,8 @@ impl fmt::Display for Problem {
                 write!(f, "a record cannot be read: its {column} was not written by this crate")
             }
             #[cfg(feature = "sqlite")]
+            Self::Busy => f.write_str("the database is busy with another grant"),
+            #[cfg(feature = "sqlite")]
             Self::Elsewhere => f.write_str(
                 "another process grants with this database, by a handler that does not use its transaction",
             ),
@@ -46,7 +51,23 @@ impl Problem {
     pub(super) fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Sql(error) => error.source(),
+            #[cfg(feature = "sqlite")]
+            Self::LockFile(error) => error.source(),
             _ => None,
+        }
+    }
+
+    /// Whether somebody else has SQLite's write lock.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn is_busy(&self) -> bool {
+        match self {
+            Self::Busy => true,
+            Self::Sql(sqlx::Error::Database(error)) => {
+                // Extended codes have the primary one, SQLITE_BUSY or SQLITE_LOCKED, in their low byte.
+                let code = error.code().and_then(|code| code.parse::<i32>().ok());
+                code.is_some_and(|code| matches!(code & 0xff, 5 | 6))
+            }
+            _ => false,
         }
     }
 }
@@ -99,6 +120,13 @@ fn time(micros: i64) -> SystemTime {
         SystemTime::UNIX_EPOCH.checked_add(distance)
     };
     time.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// In microseconds since 1970.
+#[cfg(feature = "sqlite")]
+pub(super) fn now() -> i64 {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    since.as_micros().try_into().unwrap_or(i64::MAX)
 }
 
 /// How an end is written down: the state, and the reason if there is one.

@@ -18,11 +18,7 @@ use std::{
 
 use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions, raw_sql};
 use tempfile::TempDir;
-use tower::ServiceExt;
-use tower_firstpromoter::{
-    Access, FulfilIn, Verdict, Webhook,
-    once::{Once, PostgresStore, PostgresTx},
-};
+use tower_firstpromoter::once::{PostgresStore, PostgresTx};
 
 /// Runs a story in a database of its own, which is dropped when the story ends. Where there is no
 /// PostgreSQL it says so and runs nothing; that is a failure where `CI` is set.
@@ -100,25 +96,6 @@ pub(crate) async fn grant(id: u64, tx: &mut PostgresTx) -> sqlx::Result<()> {
     let id = id as i64;
     sqlx::query("INSERT INTO effects VALUES ($1)").bind(id).execute(&mut **tx).await?;
     Ok(())
-}
-
-pub(crate) fn webhook(handler: impl FulfilIn<PostgresTx>, store: PostgresStore) -> Webhook<Once> {
-    Webhook::new(handler, Access::query("key", "at least sixteen bytes")).once(store)
-}
-
-pub(crate) async fn deliver(webhook: &Webhook<Once>, id: u64) -> Verdict {
-    let request = http::Request::post("/?key=at+least+sixteen+bytes")
-        .header("content-type", "application/json")
-        .body(body(id))
-        .expect("a request");
-    let answer = webhook.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
-    *answer.extensions().get().expect("a verdict")
-}
-
-pub(crate) fn body(id: u64) -> String {
-    format!(
-        r#"{{"event":{{"id":{id},"type":"fulfilment_pending"}},"data":{{"id":{id},"amount":3,"unit":"credits","promoter":{{"id":7,"email":"ada@example.com","cust_id":"user-7"}}}}}}"#
-    )
 }
 
 /// The server that the stories of this process share.
