@@ -1,0 +1,491 @@
+//! The simulator is only worth something if it sees what it is there to see. So it is run against
+//! receivers that are wrong in known ways, each the sort of thing people write, and has to name
+//! each fault; and against right ones, with which it must find none.
+
+use std::{
+    collections::HashSet,
+    convert::Infallible,
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use serde_json::Value;
+use tokio::time::sleep;
+use tower::{Layer, Service, service_fn};
+use tower_firstpromoter::{
+    Access, BoxError, Outcome, Webhook,
+    event::{Fulfilment, FulfilmentId},
+    fulfil_fn,
+    once::MemoryStore,
+    testkit::{
+        Fault::{self, GrantedAgain, Lost, Unconfirmed, UntrueOk, WronglyGranted},
+        FirstPromoter, Mishap, NotIntercepted, Payload, Report, Shown,
+    },
+};
+
+const URL: &str = "https://app.example/hook?key=at+least+sixteen+bytes";
+
+/// Where rewards end up, and what a receiver has taken down besides.
+#[derive(Clone, Default)]
+struct Db(Arc<Mutex<Tables>>);
+
+#[derive(Default)]
+struct Tables {
+    grants: Vec<u64>,
+    seen: HashSet<String>,
+}
+
+impl Db {
+    fn grant(&self, data: &Value) -> StatusCode {
+        self.grant_id(data["id"].as_u64().unwrap_or_default());
+        StatusCode::OK
+    }
+
+    fn grant_id(&self, id: u64) {
+        self.0.lock().expect("nothing panics under this lock").grants.push(id);
+    }
+
+    fn times_granted(&self, id: FulfilmentId) -> usize {
+        let tables = self.0.lock().expect("nothing panics under this lock");
+        tables.grants.iter().filter(|found| **found == id.get()).count()
+    }
+
+    /// Whether this is the first time.
+    fn note(&self, key: impl ToString) -> bool {
+        self.0.lock().expect("nothing panics under this lock").seen.insert(key.to_string())
+    }
+
+    fn knows(&self, key: impl ToString) -> bool {
+        self.0.lock().expect("nothing panics under this lock").seen.contains(&key.to_string())
+    }
+}
+
+/// A receiver that somebody wrote by hand. It sees bodies that are pending fulfilments only, unless
+/// it wants to see others; the rest is refused for it.
+fn by_hand<R, Fut>(
+    receive: R,
+) -> impl Service<Request<Full<Bytes>>, Response = Response<String>, Error = Infallible, Future: Send>
++ Clone
++ Send
++ 'static
+where
+    R: Fn(Value) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = StatusCode> + Send + 'static,
+{
+    service_fn(move |request: Request<Full<Bytes>>| {
+        let receive = receive.clone();
+        async move {
+            let known = request.uri().query().is_some();
+            let Ok(body) = request.into_body().collect().await;
+            let body = body.to_bytes();
+            let status = if known && Fulfilment::decode(body.clone()).is_ok_and(is_pending) {
+                receive(serde_json::from_slice(&body).expect("it was read before")).await
+            } else {
+                StatusCode::BAD_REQUEST
+            };
+            Ok(Response::builder().status(status).body(String::new()).expect("a response"))
+        }
+    })
+}
+
+fn is_pending(fulfilment: Fulfilment) -> bool {
+    fulfilment.status.as_str() == "pending"
+}
+
+async fn audit<S>(db: &Db, receiver: S) -> Report
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<String>, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    S::Error: Into<BoxError>,
+{
+    let sender = FirstPromoter::new(receiver, URL);
+    sender.audit(&Payload::new(1), async |id| db.times_granted(id)).await
+}
+
+/// The faults found, each once.
+fn faults(report: &Report) -> HashSet<Fault> {
+    report.faults().filter_map(|course| course.fault).collect()
+}
+
+#[track_caller]
+fn fault_at(report: &Report, name: &str) -> Option<Fault> {
+    let course = report.courses().iter().find(|course| course.name == name);
+    course.unwrap_or_else(|| panic!("nothing was tried by the name of `{name}`")).fault
+}
+
+macro_rules! receiver {
+    ($db:ident, |$body:ident| $receive:expr) => {{
+        let known = $db.clone();
+        by_hand(move |$body: Value| {
+            #[allow(unused_variables, reason = "some receivers keep nothing")]
+            let $db = known.clone();
+            async move { $receive }
+        })
+    }};
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_answers_200_to_everything() {
+    let db = Db::default();
+    let anything = service_fn(async |_: Request<Full<Bytes>>| {
+        Ok::<_, Infallible>(Response::new(String::new()))
+    });
+    let report = audit(&db, anything).await;
+    assert_eq!(faults(&report), [UntrueOk].into());
+    for name in ["no mishap", "a test delivery", "half a body", "without the secret"] {
+        assert_eq!(fault_at(&report, name), Some(UntrueOk), "{name}");
+    }
+    // Of an event of another type, a 200 says nothing.
+    assert_eq!(fault_at(&report, "the event promoter_signs_up"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_deduplicates_on_the_event() {
+    let db = Db::default();
+    let receiver = receiver!(db, |body| {
+        if db.note(&body["event"]["id"]) { db.grant(&body["data"]) } else { StatusCode::OK }
+    });
+    let report = audit(&db, receiver).await;
+    // A retry in another message is granted again …
+    assert_eq!(fault_at(&report, "the answer is lost"), Some(GrantedAgain));
+    assert_eq!(fault_at(&report, "8 deliveries at once"), Some(GrantedAgain));
+    // … and two rewards without an id of their messages are one to it.
+    assert_eq!(fault_at(&report, "no mishap"), None);
+
+    let db = Db::default();
+    let receiver = receiver!(db, |body| {
+        if !db.note(&body["event"]["id"]) {
+            return StatusCode::OK;
+        }
+        sleep(Duration::from_millis(10)).await;
+        db.grant(&body["data"])
+    });
+    let report = audit(&db, receiver).await;
+    // It took the message down, the sender hung up, and the retry is "known".
+    assert_eq!(fault_at(&report, "the sender hangs up after 5ms"), Some(UntrueOk));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_deduplicates_on_who_and_what() {
+    let db = Db::default();
+    let receiver = receiver!(db, |body| {
+        let data = &body["data"];
+        let key = format!("{} {} {}", data["promoter"]["id"], data["amount"], data["unit"]);
+        if db.note(key) { db.grant(data) } else { StatusCode::OK }
+    });
+    let report = audit(&db, receiver).await;
+    assert_eq!(fault_at(&report, "equal rewards at once"), Some(UntrueOk));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_whose_work_ends_with_the_connection() {
+    // Too slow for any delivery to see its end, however often it is sent.
+    let db = Db::default();
+    let receiver = receiver!(db, |body| {
+        sleep(Duration::from_secs(20)).await;
+        db.grant(&body["data"])
+    });
+    let report = audit(&db, receiver).await;
+    let course = report.courses().first().expect("some were sent");
+    assert_eq!(
+        (course.fault, course.shown, course.attempts.len()),
+        (Some(Lost), Shown::HasIssues, 8)
+    );
+    assert!(course.attempts.iter().all(|attempt| attempt.reason == "timed_out"));
+    assert!(course.attempts.iter().all(|attempt| attempt.took == Duration::from_secs(15)));
+    let hours = course.attempts.last().map(|attempt| attempt.at.as_secs() / 3600);
+    assert_eq!(hours, Some(21), "the retries are spread over the day");
+
+    // Quick, but in two steps: granted, and not taken down.
+    let db = Db::default();
+    let receiver = receiver!(db, |body| {
+        let id = &body["data"]["id"];
+        if !db.knows(id) {
+            db.grant(&body["data"]);
+            tokio::task::yield_now().await;
+            db.note(id);
+        }
+        StatusCode::OK
+    });
+    let report = audit(&db, receiver).await;
+    assert_eq!(fault_at(&report, "no mishap"), None);
+    assert_eq!(fault_at(&report, "the sender hangs up at wait 1"), Some(GrantedAgain));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_answers_before_it_grants() {
+    // The grant comes a moment later, if the process lives.
+    let db = Db::default();
+    let receiver = receiver!(db, |body| {
+        if db.note(&body["data"]["id"]) {
+            tokio::spawn(async move {
+                sleep(Duration::from_millis(100)).await;
+                db.grant(&body["data"]);
+            });
+        }
+        StatusCode::OK
+    });
+    let report = audit(&db, receiver).await;
+    assert_eq!(fault_at(&report, "no mishap"), Some(UntrueOk));
+    assert_eq!(report.courses()[0].granted, Some(1), "it was granted in the end");
+
+    // The job panics, and nobody hears of it.
+    let db = Db::default();
+    let receiver = receiver!(db, |body| {
+        tokio::spawn(async move { body["data"]["id"].as_str().map(drop) });
+        StatusCode::OK
+    });
+    assert_eq!(faults(&audit(&db, receiver).await), [UntrueOk].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_looks_and_then_grants() {
+    let db = Db::default();
+    let receiver = receiver!(db, |body| {
+        let id = &body["data"]["id"];
+        if !db.knows(id) {
+            sleep(Duration::from_millis(1)).await;
+            db.grant(&body["data"]);
+            db.note(id);
+        }
+        StatusCode::OK
+    });
+    let report = audit(&db, receiver).await;
+    assert_eq!(fault_at(&report, "no mishap"), None);
+    assert_eq!(fault_at(&report, "2 deliveries at once"), Some(GrantedAgain));
+    assert_eq!(fault_at(&report, "64 deliveries at once"), Some(GrantedAgain));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_refuses_what_it_granted_before() {
+    for status in [StatusCode::CONFLICT, StatusCode::ACCEPTED] {
+        let db = Db::default();
+        let receiver = receiver!(db, |body| {
+            if db.note(&body["data"]["id"]) { db.grant(&body["data"]) } else { status }
+        });
+        let report = audit(&db, receiver).await;
+        assert_eq!(fault_at(&report, "no mishap"), None);
+        assert_eq!(fault_at(&report, "the answer is lost"), Some(Unconfirmed), "{status}");
+        assert_eq!(fault_at(&report, "a copy arrives late"), Some(Unconfirmed), "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_wants_members_it_does_not_need() {
+    let db = Db::default();
+    let receiver = receiver!(db, |body| {
+        let color = &body["data"]["campaign"]["color"];
+        match (color.as_str(), db.note(&body["data"]["id"])) {
+            (Some(_), true) => db.grant(&body["data"]),
+            (Some(_), false) => StatusCode::OK,
+            (None, _) => StatusCode::UNPROCESSABLE_ENTITY,
+        }
+    });
+    let report = audit(&db, receiver).await;
+    let odd: Vec<_> = report.faults().map(|course| course.name.as_str()).collect();
+    assert!(report.faults().any(|course| course.name == "data.campaign is null"), "{odd:?}");
+    assert_eq!(
+        fault_at(&report, "data.campaign has a member of another type"),
+        Some(Lost),
+        "{odd:?}"
+    );
+    assert_eq!(fault_at(&report, "no mishap"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_loses_digits() {
+    let db = Db::default();
+    let receiver = receiver!(db, |body| {
+        let id = body["data"]["id"].as_f64().unwrap_or_default() as u64;
+        if db.note(id) {
+            db.grant_id(id);
+        }
+        StatusCode::OK
+    });
+    let report = audit(&db, receiver).await;
+    assert_eq!(fault_at(&report, "no mishap"), None);
+    assert_eq!(fault_at(&report, "data.id needs 63 bits"), Some(UntrueOk));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_grants_whatever_has_an_id() {
+    let db = Db::default();
+    let tables = db.clone();
+    let receiver = service_fn(move |request: Request<Full<Bytes>>| {
+        let db = tables.clone();
+        async move {
+            let Ok(body) = request.into_body().collect().await;
+            let body: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
+            if body["data"]["id"].is_u64() && db.note(&body["data"]["id"]) {
+                db.grant(&body["data"]);
+            }
+            Ok::<_, Infallible>(Response::new(String::new()))
+        }
+    });
+    let report = audit(&db, receiver).await;
+    for name in [
+        "without the secret",
+        "data.status is processing",
+        "data.status is completed",
+        "data.amount is absent",
+        "the event promoter_signs_up",
+    ] {
+        assert_eq!(fault_at(&report, name), Some(WronglyGranted), "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_always_fails_or_breaks_off() {
+    let db = Db::default();
+    let receiver = receiver!(db, |_body| StatusCode::INTERNAL_SERVER_ERROR);
+    let report = audit(&db, receiver).await;
+    let course = &report.courses()[0];
+    assert_eq!(
+        (course.fault, course.shown, course.attempts.len()),
+        (Some(Lost), Shown::HasIssues, 8)
+    );
+
+    let panics = service_fn(|_: Request<Full<Bytes>>| async {
+        if true {
+            panic!("on purpose");
+        }
+        Ok::<_, Infallible>(Response::new(String::new()))
+    });
+    let sender = FirstPromoter::new(panics, URL);
+    let course = sender.send(&Payload::new(1), Mishap::None).await;
+    assert_eq!(course.shown, Shown::HasIssues);
+    assert!(course.attempts.iter().all(|attempt| attempt.reason == "broken_off"));
+    assert_eq!(sender.check_path().await, Err(NotIntercepted::Silent));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reward_left_pending_is_fired_again() {
+    let receiver = by_hand(async |_| StatusCode::NO_CONTENT);
+    let course = FirstPromoter::new(receiver, URL).send(&Payload::new(1), Mishap::None).await;
+    assert_eq!(course.shown, Shown::Pending);
+    let days: Vec<_> =
+        course.attempts.iter().map(|attempt| attempt.at.as_secs() / 86_400).collect();
+    assert_eq!(days, [0, 1, 2, 3]);
+}
+
+/// How a right receiver's handler may behave.
+#[derive(Clone, Copy, Debug)]
+enum Manner {
+    Quick,
+    /// It waits before it grants, and after that.
+    Naps(Duration),
+    /// It fails at first.
+    FailsTwice,
+    /// It leaves each reward pending at first.
+    NotToday,
+}
+
+fn right(db: &Db, manner: Manner) -> Webhook<tower_firstpromoter::once::Once> {
+    let db = db.clone();
+    let handler = fulfil_fn(move |fulfilment: Fulfilment| {
+        let db = db.clone();
+        async move {
+            let id = fulfilment.id.get();
+            let known = fulfilment.promoter.cust_id.is_some();
+            if !known || !fulfilment.amount.is_positive() {
+                return Ok(Outcome::Pending);
+            }
+            match manner {
+                Manner::Quick => db.grant_id(id),
+                Manner::Naps(nap) => {
+                    sleep(nap).await;
+                    db.grant_id(id);
+                    sleep(nap).await;
+                }
+                Manner::FailsTwice if db.note(format!("{id} 1")) => return Err("no"),
+                Manner::FailsTwice if db.note(format!("{id} 2")) => return Err("no"),
+                Manner::NotToday if db.note(id) => return Ok(Outcome::Pending),
+                Manner::FailsTwice | Manner::NotToday => db.grant_id(id),
+            }
+            Ok(Outcome::Fulfilled)
+        }
+    });
+    Webhook::new(handler, Access::query("key", "at least sixteen bytes"))
+        .once(MemoryStore::new(1_000))
+}
+
+#[tokio::test(start_paused = true)]
+async fn right_ones() {
+    for manner in [
+        Manner::Quick,
+        Manner::Naps(Duration::from_millis(3)),
+        Manner::Naps(Duration::from_secs(10)), // past the deadline and past the sender's patience
+        Manner::FailsTwice,
+        Manner::NotToday,
+    ] {
+        let db = Db::default();
+        let app = axum::Router::new()
+            .fallback(async || "the single page")
+            .layer(right(&db, manner).at("/hook"));
+        let sender = FirstPromoter::new(app, URL);
+        sender.check_path().await.expect("it is intercepted");
+        let report = sender.audit(&Payload::new(1), async |id| db.times_granted(id)).await;
+        assert_eq!(report.faults().count(), 0, "{manner:?}: {report}");
+        report.assert_ok();
+        assert!(report.courses().len() > 100, "much was tried");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_path_that_is_not_intercepted() {
+    let db = Db::default();
+    let app = |body: &'static str| {
+        let inner = service_fn(move |_: Request<Full<Bytes>>| async move {
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(body)))
+        });
+        right(&db, Manner::Quick).at("/hook").layer(inner)
+    };
+    let check = async |url, body| FirstPromoter::new(app(body), url).check_path().await;
+
+    let elsewhere = Err(NotIntercepted::Elsewhere(StatusCode::OK));
+    assert_eq!(check(URL, "").await, Ok(()));
+    assert_eq!(check("/hook/?key=at+least+sixteen+bytes", "").await, Ok(()));
+    for url in ["/hooks?key=at+least+sixteen+bytes", "/", "/Hook", "https://app.example"] {
+        assert_eq!(check(url, "hello").await, elsewhere, "{url}");
+        assert_eq!(check(url, r#"{"code":"ok"}"#).await, elsewhere, "{url}");
+    }
+    let problem = check("/hook?key=another", "").await.expect_err("the secret is wrong");
+    assert_eq!(
+        problem.to_string(),
+        "a webhook answered at this path, and the URL lacks the right secret"
+    );
+
+    // Where the extensions got lost on the way, as over a wire, the body tells.
+    let over_the_wire = r#"{"code":"not_a_fulfilment","message":"event.type is missing"}"#;
+    assert_eq!(check("/elsewhere", over_the_wire).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_and_a_password_in_the_url() {
+    let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, Infallible>(Outcome::Fulfilled));
+    let webhook = Webhook::new(handler, Access::basic("fp", "at least sixteen bytes"));
+    let url = "https://fp:at%20least%20sixteen%20bytes@app.example:8443/hook";
+    FirstPromoter::new(webhook, url).check_path().await.expect("the password is right");
+}
+
+#[tokio::test]
+#[should_panic(expected = "the clock is not paused")]
+async fn nobody_waits_for_hours_by_mistake() {
+    let receiver = by_hand(async |_| StatusCode::INTERNAL_SERVER_ERROR);
+    FirstPromoter::new(receiver, URL).send(&Payload::new(1), Mishap::None).await;
+}
+
+#[test]
+fn nothing_secret_in_debug() {
+    let receiver = by_hand(async |_| StatusCode::OK);
+    let debug = format!("{:?} {:?}", FirstPromoter::new(receiver, URL), Payload::new(1));
+    for secret in ["sixteen", "invented", "example", "user-1"] {
+        assert!(!debug.contains(secret), "{debug}");
+    }
+}
