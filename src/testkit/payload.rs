@@ -195,8 +195,10 @@ impl Payload {
 
     /// The same for another reward.
     pub(super) fn renumbered(&self, id: u64) -> Self {
-        // Far enough apart that no two rewards share the id of a message.
-        let mut payload = self.clone().with("/data/id", id).message(id.wrapping_mul(64));
+        let mut payload = self.clone().with("/data/id", id);
+        if payload.get("/event/id").is_some() {
+            payload = payload.with("/event/id", event_id(id));
+        }
         payload.id = id;
         payload
     }
@@ -243,12 +245,17 @@ impl fmt::Debug for Payload {
     }
 }
 
+/// Far enough apart that no two rewards share the id of a message.
+fn event_id(id: u64) -> u64 {
+    id.wrapping_mul(64).wrapping_add(13_007_875)
+}
+
 /// The example of the sender's documentation, with every `null` and `""` filled in that may hold
 /// something worth protecting.
 fn documented(id: u64) -> Value {
     json!({
         "event": {
-            "id": 13_007_875,
+            "id": event_id(id),
             "type": "fulfilment_pending",
             "created_at": "2023-08-23T11:06:02.663Z"
         },

@@ -28,13 +28,13 @@ use crate::{BoxError, Verdict, event::FulfilmentId};
 const TIME_OUT: Duration = Duration::from_secs(15);
 
 /// After a first delivery that ended in an error. Documented, "throughout the day".
-const RETRIES: u64 = 7;
+const RETRIES: u32 = 7;
 
 /// The spacing is unpublished; this one spreads the retries over the day.
 const RETRY_EVERY: Duration = Duration::from_secs(3 * 60 * 60);
 
 /// How often a reward that is left pending is looked at again here.
-const CHECKS: u64 = 3;
+const CHECKS: u32 = 3;
 
 /// As much of an answer as the sender keeps.
 const ANSWER_KEPT: usize = 1_000;
@@ -69,6 +69,7 @@ pub struct FirstPromoter {
     uri: Uri,
     headers: HeaderMap,
     retry_every: Duration,
+    retries: u32,
 }
 
 /// The service, without its types.
@@ -113,7 +114,8 @@ impl FirstPromoter {
             Box::pin(post(service, request))
         };
         let headers = HeaderMap::new();
-        Self { post: Arc::new(post), uri, headers, retry_every: RETRY_EVERY }
+        let (retry_every, retries) = (RETRY_EVERY, RETRIES);
+        Self { post: Arc::new(post), uri, headers, retry_every, retries }
     }
 
     /// Adds a header to each delivery, as a proxy in front of the application would.
@@ -157,6 +159,27 @@ impl FirstPromoter {
     #[must_use]
     pub fn retry_every(mut self, duration: Duration) -> Self {
         self.retry_every = duration;
+        self
+    }
+
+    /// How often a delivery that ended in an error is sent again: 7 times unless told otherwise.
+    ///
+    /// With 0, a reward that is left pending is not fired again, either: there is one delivery.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn};
+    /// # use tower_firstpromoter::testkit::{FirstPromoter, Mishap, Payload, Shown};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+    /// let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, Infallible>(Outcome::Pending));
+    /// # let app = Webhook::new(handler, Access::anyone());
+    /// let course = FirstPromoter::new(app, "/").retries(0).send(&Payload::new(1), Mishap::None).await;
+    /// assert_eq!(course.attempts.len(), 1);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
         self
     }
 
@@ -326,6 +349,7 @@ impl FirstPromoter {
         let start = Instant::now();
         let mut attempts = Vec::new();
         let (mut sent, mut errors, mut checks) = (0, 0, 0);
+        let most_checks = CHECKS.min(self.retries);
         let shown = loop {
             // Of the first two, the second keeps the `event.id`; then it changes now and then.
             let message = payload.clone().message(sent / 2);
@@ -346,12 +370,12 @@ impl FirstPromoter {
             sent += 1;
             match shown(&attempts[first..]) {
                 Shown::Fulfilled => break Shown::Fulfilled,
-                Shown::Pending if checks == CHECKS => break Shown::Pending,
+                Shown::Pending if checks == most_checks => break Shown::Pending,
                 Shown::Pending => {
                     (errors, checks) = (0, checks + 1);
                     self.wait(8).await;
                 }
-                Shown::HasIssues if errors == RETRIES => break Shown::HasIssues,
+                Shown::HasIssues if errors == self.retries => break Shown::HasIssues,
                 Shown::HasIssues => {
                     errors += 1;
                     self.wait(1).await;
