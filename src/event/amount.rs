@@ -1,8 +1,9 @@
 use std::{error::Error, fmt, str::FromStr};
 
 use rust_decimal::Decimal;
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
+use serde::Deserializer;
+
+use super::lenient::{self, Scalar};
 
 /// A quantity, kept exactly as it was sent: `3`, `2.50` or, in a balance, `-12`.
 ///
@@ -100,12 +101,14 @@ impl fmt::Display for InvalidAmount {
 impl Error for InvalidAmount {}
 
 /// From the number's own text (a float would already have lost digits), or from a string of it.
-pub(super) fn from_json(raw: &RawValue) -> Option<Amount> {
-    let text = raw.get();
-    let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    text.parse().ok()
+pub(super) fn from_json(value: &Scalar<'_>) -> Option<Amount> {
+    match value {
+        Scalar::Number(text) => text.parse().ok(),
+        Scalar::Text(text) => text.parse().ok(),
+        _ => None,
+    }
 }
 
 pub(super) fn lenient<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Amount>, D::Error> {
-    Ok(from_json(&Box::<RawValue>::deserialize(input)?))
+    lenient::scalar(input, |value| from_json(&value))
 }

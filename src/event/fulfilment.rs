@@ -247,8 +247,9 @@ impl fmt::Display for DecodeError {
 
 impl Error for DecodeError {}
 
-// What one pass over the body picks out. Nothing here can fail but syntax, so that the order of
-// the members does not matter: `data` of another event may come first and look like anything.
+// What one pass over the body picks out, as text. Nothing here can fail but syntax, so that the
+// order of the members does not matter: `data` of another event may come first and look like
+// anything. A number keeps all of its digits.
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -263,27 +264,26 @@ struct Body<'a> {
 #[serde(default)]
 struct EventMembers<'a> {
     #[serde(borrow)]
-    id: Scalar<'a>,
+    id: Option<&'a RawValue>,
     #[serde(borrow, rename = "type")]
-    kind: Scalar<'a>,
+    kind: Option<&'a RawValue>,
     #[serde(borrow)]
-    created_at: Scalar<'a>,
+    created_at: Option<&'a RawValue>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Data<'a> {
     #[serde(borrow)]
-    id: Scalar<'a>,
+    id: Option<&'a RawValue>,
     #[serde(borrow)]
-    status: Scalar<'a>,
-    // A float would lose digits that its text still has.
+    status: Option<&'a RawValue>,
     #[serde(borrow)]
     amount: Option<&'a RawValue>,
     #[serde(borrow)]
-    unit: Scalar<'a>,
+    unit: Option<&'a RawValue>,
     #[serde(borrow)]
-    has_issues: Scalar<'a>,
+    has_issues: Option<&'a RawValue>,
     #[serde(borrow)]
     promoter: Object<PromoterMembers<'a>>,
 }
@@ -292,11 +292,11 @@ struct Data<'a> {
 #[serde(default)]
 struct PromoterMembers<'a> {
     #[serde(borrow)]
-    id: Scalar<'a>,
+    id: Option<&'a RawValue>,
     #[serde(borrow)]
-    email: Scalar<'a>,
+    email: Option<&'a RawValue>,
     #[serde(borrow)]
-    cust_id: Scalar<'a>,
+    cust_id: Option<&'a RawValue>,
 }
 
 impl Body<'_> {
@@ -304,26 +304,28 @@ impl Body<'_> {
         use DecodeError::NotAFulfilment as Problem;
 
         let event = self.event.0.unwrap_or_default();
-        match &event.kind {
+        match Scalar::from(event.kind) {
             Scalar::Text(kind) if kind == "fulfilment_pending" => {}
             Scalar::Text(kind) if !kind.is_empty() => return Err(DecodeError::OtherEvent),
             kind if kind.is_absent() => return Err(Problem("event.type is missing")),
             _ => return Err(Problem("event.type is not a text")),
         }
         let data = self.data.0.ok_or(Problem("data is missing"))?;
-        let id = required(&data.id, "data.id is missing", "data.id is not a whole number")?;
-        let raw = data.amount.ok_or(Problem("data.amount is missing"))?;
-        let amount = amount::from_json(raw).ok_or(Problem("data.amount is not a number"))?;
-        let unit = match &data.unit {
-            Scalar::Text(unit) if !unit.is_empty() => Unit::from(&**unit),
-            Scalar::Text(_) | Scalar::Absent | Scalar::Null => {
-                return Err(Problem("data.unit is missing"));
-            }
+        let id = required(data.id, "data.id is missing", "data.id is not a whole number")?;
+        let amount = Scalar::from(data.amount);
+        let amount = amount::from_json(&amount).ok_or(Problem(if amount.is_absent() {
+            "data.amount is missing"
+        } else {
+            "data.amount is not a number"
+        }))?;
+        let unit = match Scalar::from(data.unit) {
+            Scalar::Text(unit) if !unit.is_empty() => Unit::from(&*unit),
+            unit if unit.is_absent() => return Err(Problem("data.unit is missing")),
             _ => return Err(Problem("data.unit is not a text")),
         };
         let promoter = data.promoter.0.unwrap_or_default();
         let promoter_id = required(
-            &promoter.id,
+            promoter.id,
             "data.promoter.id is missing",
             "data.promoter.id is not a whole number",
         )?;
@@ -333,17 +335,17 @@ impl Body<'_> {
             unit,
             promoter: Promoter {
                 id: PromoterId::from(promoter_id),
-                email: promoter.email.into_text().map(String::from),
-                cust_id: promoter.cust_id.into_text().map(String::from),
+                email: Scalar::from(promoter.email).into_text().map(String::from),
+                cust_id: Scalar::from(promoter.cust_id).into_text().map(String::from),
             },
-            status: match &data.status {
-                Scalar::Text(status) => Status::from(&**status),
+            status: match Scalar::from(data.status) {
+                Scalar::Text(status) => Status::from(&*status),
                 _ => Status::Pending,
             },
-            has_issues: data.has_issues.as_bool().unwrap_or(false),
+            has_issues: Scalar::from(data.has_issues).as_bool().unwrap_or(false),
             event: Event {
-                id: event.id.as_u64(),
-                created_at: match event.created_at {
+                id: Scalar::from(event.id).as_u64(),
+                created_at: match Scalar::from(event.created_at) {
                     Scalar::Text(at) if !at.is_empty() => Some(Timestamp::from(&*at)),
                     _ => None,
                 },
@@ -354,10 +356,11 @@ impl Body<'_> {
 }
 
 fn required(
-    member: &Scalar<'_>,
+    member: Option<&RawValue>,
     missing: &'static str,
     wrong: &'static str,
 ) -> Result<u64, DecodeError> {
+    let member = Scalar::from(member);
     member.as_u64().ok_or(DecodeError::NotAFulfilment(if member.is_absent() {
         missing
     } else {

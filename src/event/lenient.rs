@@ -7,42 +7,66 @@ use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
+use serde_json::value::RawValue;
 
 /// Any JSON value, of which only the scalars are kept.
-#[derive(Debug, Default, PartialEq)]
+///
+/// It is made of the value's own text, not by the parser: that would give up at a number too large
+/// for it, or at half of a surrogate pair, and take the delivery with it.
+#[derive(Debug)]
 pub(super) enum Scalar<'a> {
-    #[default]
+    /// Not there, or null.
     Absent,
-    Null,
     Bool(bool),
-    Unsigned(u64),
-    Negative(i64),
-    Float(f64),
+    /// As it was sent.
+    Number(&'a str),
     Text(Cow<'a, str>),
-    /// An array or an object.
-    Nested,
+    /// An array, an object, or text that stands for no characters.
+    Other,
+}
+
+impl<'a> From<&'a RawValue> for Scalar<'a> {
+    fn from(raw: &'a RawValue) -> Self {
+        let raw = raw.get();
+        match raw.as_bytes().first() {
+            Some(b'"') if raw.contains('\\') => serde_json::from_str::<String>(raw)
+                .map_or(Self::Other, |text| Self::Text(Cow::Owned(text))),
+            Some(b'"') => Self::Text(Cow::Borrowed(raw.trim_matches('"'))),
+            Some(b't') => Self::Bool(true),
+            Some(b'f') => Self::Bool(false),
+            Some(b'n') | None => Self::Absent,
+            Some(b'[' | b'{') => Self::Other,
+            Some(_) => Self::Number(raw),
+        }
+    }
+}
+
+impl<'a> From<Option<&'a RawValue>> for Scalar<'a> {
+    fn from(raw: Option<&'a RawValue>) -> Self {
+        raw.map_or(Self::Absent, Self::from)
+    }
 }
 
 impl Scalar<'_> {
-    /// Text as it stands, numbers as they print; `""` is unknown.
+    /// Text and numbers as they were sent; `""` is unknown.
     pub(super) fn into_text(self) -> Option<Box<str>> {
         match self {
             Self::Text(text) if text.is_empty() => None,
             Self::Text(text) => Some(text.into()),
-            Self::Unsigned(number) => Some(number.to_string().into()),
-            Self::Negative(number) => Some(number.to_string().into()),
+            Self::Number(number) => Some(number.into()),
             _ => None,
         }
     }
 
-    /// A whole number, or a string of digits.
+    /// A whole number, or a string of its digits.
     pub(super) fn as_u64(&self) -> Option<u64> {
-        match self {
-            Self::Unsigned(number) => Some(*number),
-            // `parse` alone would take a leading `+`.
-            Self::Text(text) if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
-            _ => None,
-        }
+        let digits: &str = match self {
+            Self::Number(number) => number,
+            Self::Text(text) => text,
+            _ => return None,
+        };
+        // `parse` alone would take a leading `+`.
+        if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
     }
 
     pub(super) fn as_bool(&self) -> Option<bool> {
@@ -52,53 +76,13 @@ impl Scalar<'_> {
         }
     }
 
+    /// Nothing, by any of the sender's ways to say so.
     pub(super) fn is_absent(&self) -> bool {
-        matches!(self, Self::Absent | Self::Null)
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct ScalarVisitor;
-
-        impl<'de> Visitor<'de> for ScalarVisitor {
-            type Value = Scalar<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any JSON value")
-            }
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Scalar::Null)
-            }
-            fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-                Ok(Scalar::Bool(value))
-            }
-            fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-                Ok(Scalar::Unsigned(value))
-            }
-            fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
-                Ok(u64::try_from(value).map_or(Scalar::Negative(value), Scalar::Unsigned))
-            }
-            fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
-                Ok(Scalar::Float(value))
-            }
-            fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Self::Value, E> {
-                Ok(Scalar::Text(Cow::Borrowed(value)))
-            }
-            fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
-                Ok(Scalar::Text(Cow::Owned(value.to_owned())))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Scalar::Nested)
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Scalar::Nested)
-            }
+        match self {
+            Self::Absent => true,
+            Self::Text(text) => text.is_empty(),
+            _ => false,
         }
-
-        input.deserialize_any(ScalarVisitor)
     }
 }
 
@@ -200,14 +184,25 @@ where
     Ok(Object::deserialize(input)?.0)
 }
 
+/// A member of any type, read as a scalar.
+pub(super) fn scalar<'de, D, T>(
+    input: D,
+    read: impl FnOnce(Scalar<'_>) -> Option<T>,
+) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    Ok(read(Scalar::from(&*Box::<RawValue>::deserialize(input)?)))
+}
+
 pub(super) fn text<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
-    Ok(Scalar::deserialize(input)?.into_text().map(String::from))
+    scalar(input, |value| value.into_text().map(String::from))
 }
 
 pub(super) fn number<'de, D: Deserializer<'de>>(input: D) -> Result<Option<u64>, D::Error> {
-    Ok(Scalar::deserialize(input)?.as_u64())
+    scalar(input, |value| value.as_u64())
 }
 
 pub(super) fn boolean<'de, D: Deserializer<'de>>(input: D) -> Result<Option<bool>, D::Error> {
-    Ok(Scalar::deserialize(input)?.as_bool())
+    scalar(input, |value| value.as_bool())
 }

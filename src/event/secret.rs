@@ -1,6 +1,6 @@
 use std::fmt;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserializer;
 
 use super::lenient;
 
@@ -40,5 +40,5 @@ impl fmt::Debug for Secret {
 
 /// `None` for anything but text and numbers, and for `""`.
 pub(super) fn lenient<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Secret>, D::Error> {
-    Ok(lenient::Scalar::deserialize(input)?.into_text().map(Secret))
+    lenient::scalar(input, |value| value.into_text().map(Secret))
 }

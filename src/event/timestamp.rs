@@ -1,6 +1,6 @@
 use std::fmt;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserializer;
 
 use super::lenient;
 
@@ -57,7 +57,7 @@ impl fmt::Display for Timestamp {
 }
 
 pub(super) fn lenient<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Timestamp>, D::Error> {
-    Ok(match lenient::Scalar::deserialize(input)? {
+    lenient::scalar(input, |value| match value {
         lenient::Scalar::Text(text) if !text.is_empty() => Some(Timestamp(text.into())),
         _ => None,
     })
