@@ -112,7 +112,6 @@ enum Says {
 impl Fulfil for Scripted {
     type Error = String;
 
-    #[expect(clippy::manual_async_fn, reason = "one row panics before there is a future")]
     fn fulfil(
         &self,
         fulfilment: Fulfilment,

@@ -155,7 +155,7 @@ fn futures_grow_by_a_few_words() {
         )
     }
 
-    let (inner, wrapped, passing) = sizes(|request| app(request));
+    let (inner, wrapped, passing) = sizes(app);
     assert!(wrapped <= inner + 2 * WORD, "{inner} became {wrapped}");
     assert!(passing <= inner + 4 * WORD, "{inner} became {passing}");
     let (inner, wrapped, passing) = sizes(|request| async {
