@@ -24,6 +24,11 @@ impl Ended {
 }
 
 /// What a webhook has its rewards granted by: a plain handler, or one that remembers.
+// Not for users to implement, though it stands in bounds they meet: so it speaks of `Fulfil`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot grant rewards",
+    label = "this handler does not implement `Fulfil`"
+)]
 pub trait Handler: Send + Sync + 'static {
     #[doc(hidden)]
     fn grant(

@@ -150,7 +150,7 @@ impl<F> Webhook<F> {
     }
 }
 
-impl<F: Handler> Webhook<F> {
+impl<F> Webhook<F> {
     /// A layer that answers requests to `path` with this webhook and hands all others to the
     /// service within, untouched.
     ///
@@ -172,10 +172,16 @@ impl<F: Handler> Webhook<F> {
     /// let app = webhook.at("/webhooks/firstpromoter").layer(app);
     /// ```
     #[track_caller]
-    pub fn at(self, path: &str) -> InterceptLayer<F> {
+    pub fn at(self, path: &str) -> InterceptLayer<F>
+    where
+        // Here and not on the block, so that its absence is explained and not called a missing method.
+        F: Handler,
+    {
         InterceptLayer::new(self, path)
     }
+}
 
+impl<F: Handler> Webhook<F> {
     pub(crate) fn deliver<B: Body>(&self, request: Request<B>) -> Delivery<B> {
         let handler: Arc<dyn Handler> = Arc::clone(&self.handler) as _;
         Delivery::new(handler, Arc::clone(&self.settings), request)
