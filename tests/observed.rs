@@ -126,16 +126,36 @@ async fn the_numbers_are_those_documented() {
     assert_eq!(named("# TYPE "), names, "{text}");
     assert_eq!(named("# HELP "), names, "each is described");
 
-    for name in ["in_doubt", "joined_deliveries", "hang_ups", "handler_errors", "panics"] {
-        assert!(number(&format!("firstpromoter_{name}_total")) >= 1.0, "{name}: {text}");
-    }
-    for (name, label) in [
-        ("late_ends", r#"code="granted""#),
-        ("store_errors", r#"after_handler="false""#),
-        ("store_errors", r#"after_handler="true""#),
+    for (name, labels) in [
+        ("in_doubt", ""),
+        ("handler_errors", ""),
+        ("panics", ""),
+        ("store_errors", r#"{after_handler="false"}"#),
+        ("store_errors", r#"{after_handler="true"}"#),
     ] {
-        assert!(number(&format!("firstpromoter_{name}_total{{{label}}}")) >= 1.0, "{text}");
+        assert!(number(&format!("firstpromoter_{name}_total{labels}")) >= 1.0, "{name}: {text}");
     }
+
+    // Counted apart from the other tests.
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let guard = metrics::set_default_local_recorder(&recorder);
+    hang_up_and_end_late().await;
+    drop(guard);
+    let text = handle.render();
+    let mut counted: Vec<_> = text.lines().filter(|line| line.contains("_total")).collect();
+    counted.retain(|line| !line.starts_with('#'));
+    counted.sort_unstable();
+    assert_eq!(
+        counted,
+        [
+            r#"firstpromoter_deliveries_total{code="granted",unit="free_months"} 3"#,
+            r#"firstpromoter_deliveries_total{code="in_progress",unit="free_months"} 1"#,
+            "firstpromoter_hang_ups_total 1",
+            "firstpromoter_joined_deliveries_total 1",
+            r#"firstpromoter_late_ends_total{code="granted"} 1"#,
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]
