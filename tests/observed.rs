@@ -182,7 +182,7 @@ async fn a_grant_is_followed_past_the_hang_up() {
             ("close", "granted"),
             ("the reward is granted", "granted"),
             ("close", "granted"),
-            ("the reward is granted", "granted"),
+            ("the reward is granted, and that is recorded", "granted"),
             ("close", "granted"),
         ],
         "{lines:#?}"

@@ -118,6 +118,9 @@ macro_rules! event_at {
 
 pub(super) fn tell(seen: &Seen<'_>) {
     match *seen {
+        Seen::Answered { verdict: Verdict::Granted, attempt: 1.., joined: false, .. } => {
+            info!(target: TARGET, "the reward is granted, and that is recorded");
+        }
         Seen::Answered { verdict, problem, .. } => {
             event_at!(level(verdict), { firstpromoter.problem = problem }, story(verdict));
         }
