@@ -128,9 +128,14 @@ impl RedbStore {
                 Err(error) => return Err(failed(error.into())),
             }
         };
-        prepare(&db, path).map_err(failed)?;
+        prepare(&db).map_err(failed)?;
+        sync_directory(path).map_err(|error| failed(error.into()))?;
+        Ok(Self::of(db))
+    }
+
+    fn of(db: Database) -> Self {
         let file = File { db, held: Mutex::default(), queue: Mutex::default() };
-        Ok(Self { file: Arc::new(file), namespace: "".into() })
+        Self { file: Arc::new(file), namespace: "".into() }
     }
 
     /// The same file for another FirstPromoter account, whose ids are its own.
@@ -161,12 +166,10 @@ impl RedbStore {
 }
 
 /// So that a full or read-only disk shows at the start, and not at the first reward.
-fn prepare(db: &Database, path: &Path) -> Result<(), redb::Error> {
+fn prepare(db: &Database) -> Result<(), redb::Error> {
     let write = db.begin_write()?;
     write.open_table(REWARDS)?;
-    write.commit()?;
-    sync_directory(path)?;
-    Ok(())
+    Ok(write.commit()?)
 }
 
 /// A new file is only there for good when its directory is synced, too.
@@ -711,5 +714,110 @@ mod tests {
                 .to_owned())
         );
         assert!(matches!(store.begin(&claim(1)).await, Ok(Begin::Run { attempt: 1, .. })));
+    }
+
+    /// A disk, of which what was not synced may be lost, and on which any sync may fail.
+    #[derive(Clone, Debug, Default)]
+    struct Disk(Arc<Mutex<Platter>>);
+
+    #[derive(Debug, Default)]
+    struct Platter {
+        written: Vec<u8>,
+        synced: Vec<u8>,
+        full: bool,
+    }
+
+    impl Disk {
+        fn open(&self) -> RedbStore {
+            let db = Builder::new().create_with_backend(self.clone()).expect("opens");
+            prepare(&db).expect("writable");
+            RedbStore::of(db)
+        }
+
+        fn set_full(&self, full: bool) {
+            lock(&self.0).full = full;
+        }
+
+        /// What is left after a power loss.
+        fn after_power_loss(&self) -> Self {
+            let synced = lock(&self.0).synced.clone();
+            Self(Arc::new(Mutex::new(Platter { written: synced.clone(), synced, full: false })))
+        }
+    }
+
+    impl redb::StorageBackend for Disk {
+        fn len(&self) -> std::io::Result<u64> {
+            Ok(lock(&self.0).written.len() as u64)
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+            out.copy_from_slice(&lock(&self.0).written[offset as usize..][..out.len()]);
+            Ok(())
+        }
+
+        fn set_len(&self, len: u64) -> std::io::Result<()> {
+            lock(&self.0).written.resize(len as usize, 0);
+            Ok(())
+        }
+
+        fn sync_data(&self) -> std::io::Result<()> {
+            let mut platter = lock(&self.0);
+            if platter.full {
+                return Err(std::io::ErrorKind::StorageFull.into());
+            }
+            platter.synced = platter.written.clone();
+            Ok(())
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+            lock(&self.0).written[offset as usize..][..data.len()].copy_from_slice(data);
+            Ok(())
+        }
+    }
+
+    /// What was said is on the disk, at whatever moment the power goes.
+    #[tokio::test]
+    async fn power_loss_takes_nothing_that_was_said() {
+        let disk = Disk::default();
+        let store = disk.open();
+        for id in 1..=50 {
+            let Ok(Begin::Run { tx, .. }) = store.begin(&claim(id)).await else { panic!() };
+            let after = disk.after_power_loss().open();
+            assert!(matches!(after.begin(&claim(id)).await, Ok(Begin::InDoubt { .. })), "{id}");
+            store.end(tx, End::Granted).await.expect("written");
+            let after = disk.after_power_loss().open();
+            assert!(matches!(after.begin(&claim(id)).await, Ok(Begin::Granted)), "{id}");
+        }
+    }
+
+    /// The first failed sync leaves open what is on the disk. So there is no second one that could
+    /// succeed and be believed, until the file is opened again, and read anew.
+    #[tokio::test]
+    async fn after_the_first_failed_write_there_is_no_other() {
+        let disk = Disk::default();
+        let store = disk.open();
+        let Ok(Begin::Run { tx: granted, .. }) = store.begin(&claim(1)).await else { panic!() };
+        store.end(granted, End::Granted).await.expect("written");
+        let Ok(Begin::Run { tx, .. }) = store.begin(&claim(2)).await else { panic!() };
+
+        disk.set_full(true);
+        let error = store.end(tx, End::Granted).await.expect_err("the disk is full");
+        assert!(
+            error.to_string().starts_with("cannot read or write the file: I/O error: "),
+            "{error}"
+        );
+        disk.set_full(false);
+
+        let again = "an earlier read or write of the file failed, so that nothing more is written \
+                     until it is opened again: restart the process";
+        for id in [2, 3] {
+            let error = store.begin(&claim(id)).await.map(|_| ()).expect_err("still failed");
+            assert_eq!(error.to_string(), again, "{id}");
+        }
+        drop(store);
+        let store = disk.after_power_loss().open();
+        assert!(matches!(store.begin(&claim(1)).await, Ok(Begin::Granted)));
+        assert!(matches!(store.begin(&claim(2)).await, Ok(Begin::InDoubt { .. })));
+        assert!(matches!(store.begin(&claim(3)).await, Ok(Begin::Run { .. })));
     }
 }
