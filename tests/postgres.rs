@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::future::join_all;
@@ -21,6 +21,7 @@ use tower_firstpromoter::{
     BoxError, Fulfil, FulfilIn, Outcome, Verdict,
     event::{Fulfilment, FulfilmentId},
     once::{Begin, Claim, End, PostgresStore, PostgresTx, State, Store},
+    testkit::{namespace_contract, store_contract},
 };
 
 use self::support::{
@@ -116,43 +117,28 @@ async fn the_end_decides_what_is_kept() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_store_keeps_its_contract() {
     story(|db| async move {
-        let pool = db.ready(4).await;
+        let pool = db.ready(12).await;
+        let store = || PostgresStore::new(pool.clone());
+        store_contract(async || store()).await;
+        namespace_contract(&store(), &store().namespace("another account")).await;
+    })
+    .await;
+}
+
+/// A reason that the database has no character for must not leave the reward in doubt.
+#[tokio::test(flavor = "multi_thread")]
+async fn any_reason_can_be_kept() {
+    story(|db| async move {
+        let pool = db.ready(2).await;
         let store = PostgresStore::new(pool.clone());
-        for (in_tx, second) in [(true, "run"), (false, "in doubt")] {
-            let id = 10 + u64::from(in_tx);
-            let claim = claim(id, in_tx);
-            let (how, first, attempt) = begin(&store, &claim).await;
-            assert_eq!((how, attempt), ("run", 1));
-            let asked = Instant::now();
-            assert!(matches!(store.begin(&claim).await, Ok(Begin::Busy)));
-            assert!(asked.elapsed() < Duration::from_millis(500), "it waited");
-            assert!(!store.forget(claim.id()).await.expect("a database"));
-            assert!(!store.settle(claim.id(), true).await.expect("a database"));
-            assert!(store.in_doubt().await.expect("a database").is_empty());
-
-            drop(first);
-            let (how, again, attempt) = begin(&store, &claim).await;
-            assert_eq!((how, attempt), (second, if in_tx { 1 } else { 2 }));
-            store.end(again, End::Failed("no\0pe".into())).await.expect("a record");
-            assert_eq!(last_error(&pool, id).await.2.as_deref(), Some("no\u{fffd}pe"));
-
-            let (how, again, _) = begin(&store, &claim).await;
-            assert_eq!(how, "run");
-            store.end(again, End::Pending).await.expect("a record");
-            let (how, again, attempt) = begin(&store, &claim).await;
-            assert_eq!((how, attempt), ("run", if in_tx { 3 } else { 4 }));
-            store.end(again, End::Granted).await.expect("a record");
-            assert!(matches!(store.begin(&claim).await, Ok(Begin::Granted)));
-            assert!(!store.settle(claim.id(), false).await.expect("a database"));
-
-            assert!(store.forget(claim.id()).await.expect("a database"));
-            assert!(!store.forget(claim.id()).await.expect("a database"));
-            let (how, again, attempt) = begin(&store, &claim).await;
-            assert_eq!((how, attempt), ("run", 1));
-            store.end(again, End::Granted).await.expect("a record");
+        for in_tx in [true, false] {
+            let (_, tx, _) = begin(&store, &claim(1, in_tx)).await;
+            store.end(tx, End::Failed("no\0pe, 'really' 🙈".into())).await.expect("a record");
+            let reason = last_error(&pool, 1).await.2;
+            assert_eq!(reason.as_deref(), Some("no\u{fffd}pe, 'really' 🙈"));
         }
     })
     .await;

@@ -24,6 +24,7 @@ use tower_firstpromoter::{
     BoxError, Fulfil, FulfilIn, Outcome, Verdict,
     event::Fulfilment,
     once::{Begin, Claim, End, SqliteStore, SqliteTx, State, Store},
+    testkit::{namespace_contract, store_contract},
 };
 
 use self::support::deliver::{body, deliver, webhook};
@@ -140,8 +141,18 @@ async fn the_end_decides_what_is_kept() {
     assert_eq!(effects(&pool).await, [(1, 1), (2, 1), (3, 2), (4, 1)]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_store_keeps_its_contract() {
+    for journal in [SqliteJournalMode::Wal, SqliteJournalMode::Delete] {
+        let (_db, pool) = Database::new(journal).await;
+        let store = || SqliteStore::new(pool.clone());
+        store_contract(async || store()).await;
+        namespace_contract(&store(), &store().namespace("another account")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_stores_of_a_process_know_what_it_is_at() {
     let (_db, pool) = Database::new(SqliteJournalMode::Delete).await;
     let store = SqliteStore::new(pool.clone());
     for (in_tx, second) in [(true, "run"), (false, "in doubt")] {

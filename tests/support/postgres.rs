@@ -8,6 +8,7 @@ use std::{
     future::Future,
     io,
     net::TcpListener,
+    panic::{AssertUnwindSafe, resume_unwind},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{
@@ -16,6 +17,7 @@ use std::{
     },
 };
 
+use futures::FutureExt;
 use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions, raw_sql};
 use tempfile::TempDir;
 use tower_firstpromoter::once::{PostgresStore, PostgresTx};
@@ -24,7 +26,7 @@ use tower_firstpromoter::once::{PostgresStore, PostgresTx};
 /// PostgreSQL it says so and runs nothing; that is a failure where `CI` is set.
 pub(crate) async fn story<Fut>(tell: impl FnOnce(Database) -> Fut)
 where
-    Fut: Future<Output = ()> + Send + 'static,
+    Fut: Future<Output = ()>,
 {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let server = match shared() {
@@ -40,10 +42,10 @@ where
     run(format!("CREATE DATABASE {name}")).await;
     let (front, _) = server.rsplit_once('/').expect("a path in the URL");
     let database = Database { url: format!("{front}/{name}") };
-    let told = tokio::spawn(tell(database)).await;
+    let told = AssertUnwindSafe(tell(database)).catch_unwind().await;
     run(format!("DROP DATABASE {name} WITH (FORCE)")).await;
-    if let Err(error) = told {
-        std::panic::resume_unwind(error.into_panic());
+    if let Err(panic) = told {
+        resume_unwind(panic);
     }
 }
 
