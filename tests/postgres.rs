@@ -215,7 +215,7 @@ async fn two_services_grant_each_reward_once() {
                         unexpected.push(*verdict);
                     }
                 }
-                open.retain(|id| !answers.iter().any(|answer| *answer == (*id, Verdict::Granted)));
+                open.retain(|id| !answers.contains(&(*id, Verdict::Granted)));
             }
             let expected: Vec<_> = (0..60).map(|id| (id, 1)).collect();
             assert_eq!(effects(&pool).await, expected);
@@ -299,6 +299,52 @@ async fn a_grant_elsewhere_is_made_once_and_not_doubted() {
         }
         assert_eq!(handler.grants(), 150);
         assert!(PostgresStore::new(pool).in_doubt().await.expect("a database").is_empty());
+    })
+    .await;
+}
+
+/// An attempt that is held up in that gap for so long that somebody took up the doubt about it has
+/// lost its right, whatever became of the other: here that one was cut off in turn, having perhaps
+/// granted. If it was only looked at, the attempt goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_was_overtaken_in_the_gap_gives_way() {
+    story(|db| async move {
+        let pool = db.ready(4).await;
+        run(
+            &pool,
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+                $$ BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END $$; \
+             CREATE TRIGGER slow BEFORE UPDATE ON firstpromoter_fulfilments FOR EACH ROW \
+                WHEN (NEW.state = 'started' AND OLD.state = 'new') EXECUTE FUNCTION slow()",
+        )
+        .await;
+        let store = PostgresStore::new(pool.clone());
+        for (id, meanwhile, expected) in [
+            (1, "SELECT FROM firstpromoter_fulfilments FOR NO KEY UPDATE", "run"),
+            (2, "UPDATE firstpromoter_fulfilments SET attempts = attempts + 1", "busy"),
+            (3, "UPDATE firstpromoter_fulfilments SET state = 'granted'", "busy"),
+            (4, "DELETE FROM firstpromoter_fulfilments", "busy"),
+        ] {
+            let asks = tokio::spawn({
+                let (store, claim) = (store.clone(), claim(id, false));
+                async move { store.begin(&claim).await }
+            });
+            // While `started` is being written, so that the lock comes right after its commit.
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            let mut other = pool.begin().await.expect("a transaction");
+            let lock = "LOCK TABLE firstpromoter_fulfilments IN EXCLUSIVE MODE";
+            for statement in [lock, meanwhile] {
+                sqlx::raw_sql(statement).execute(&mut *other).await.expect("a statement");
+            }
+            assert!(!asks.is_finished());
+            other.commit().await.expect("a commit");
+            let answer = match asks.await.expect("no panic").expect("a database") {
+                Begin::Run { .. } => "run",
+                Begin::Busy => "busy",
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(answer, expected, "{meanwhile}");
+        }
     })
     .await;
 }
