@@ -38,10 +38,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let listener = TcpListener::bind(("127.0.0.1", or("PORT", "3000").parse()?)).await?;
     let stop = stop_signal()?;
-    println!("listening on http://{}", listener.local_addr()?);
+    let mut lines = format!("listening on http://{}\n", listener.local_addr()?);
     if env::var_os("WEBHOOK_KEY").is_none() {
-        println!("WEBHOOK_KEY is not set, so the key is: {key}");
+        lines += &format!("WEBHOOK_KEY is not set, so the key is: {key}\n");
     }
+    print!("{lines}"); // all at once: whoever waits for the first line may then hang up
     axum::serve(listener, app).with_graceful_shutdown(stop).await?;
     // The senders have their answers; grants that took longer than an answer may still run.
     timeout(Duration::from_secs(15), webhook.close()).await?;

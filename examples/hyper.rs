@@ -34,10 +34,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let stop = stop_signal()?;
-    println!("listening on http://{}", listener.local_addr()?);
+    let mut lines = format!("listening on http://{}\n", listener.local_addr()?);
     if env::var_os("WEBHOOK_KEY").is_none() {
-        println!("WEBHOOK_KEY is not set, so the key is: {key}");
+        lines += &format!("WEBHOOK_KEY is not set, so the key is: {key}\n");
     }
+    print!("{lines}"); // all at once: whoever waits for the first line may then hang up
 
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()); // ends connections that never finish a head
