@@ -9,6 +9,11 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
     time::Duration,
 };
 
@@ -75,6 +80,17 @@ impl Server {
 
     fn deliver(&self, body: impl AsRef<[u8]>) -> Answer {
         self.send(&format!("POST {GOOD}"), &[JSON], body)
+    }
+
+    /// The answer's status, if the server lives to give one.
+    fn try_deliver(&self, body: &str) -> Option<u16> {
+        let mut socket = TcpStream::connect(self.address).ok()?;
+        let length = format!("Content-Length: {}", body.len());
+        let head = head(&format!("POST {GOOD}"), &[JSON], &[&length]);
+        socket.write_all((head + body).as_bytes()).ok()?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).ok()?;
+        answer.split(' ').nth(1)?.parse().ok()
     }
 
     fn grants(&self) -> Vec<Value> {
@@ -326,7 +342,7 @@ fn a_signal_lets_what_has_begun_come_to_its_end() {
 
         server.signal("-TERM");
         while TcpStream::connect(server.address).is_ok() {
-            std::thread::yield_now();
+            thread::yield_now();
         }
         socket.write_all(DOCUMENTED.as_bytes()).expect("sent");
         assert_eq!(Answer::read(socket).status, 200, "{example}");
@@ -366,4 +382,45 @@ fn the_readme_shows_what_comes_back() {
     }
     let grants = server.send("GET /grants", &["User-Agent: curl/8.5.0", "Accept: */*"], "");
     assert_eq!(grants.body, until(after(shown, "```json\n"), "\n```"));
+}
+
+/// `kill -9` in the middle of parallel grants, again and again. Whatever was cut off is in doubt when
+/// it is sent again, and the example finds out by looking into its grants.
+#[test]
+fn after_any_crash_nothing_stays_open() {
+    let files = TempDir::new().expect("a directory");
+    let next = AtomicU64::new(1);
+    for round in 0..12 {
+        let server = Server::start("axum", files.path());
+        let (answered, answers) = mpsc::channel();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                let (server, next, answered) = (&server, &next, answered.clone());
+                scope.spawn(move || {
+                    loop {
+                        let id = next.fetch_add(1, Ordering::Relaxed);
+                        match server.try_deliver(&reward(id, "/data/amount", json!(3))) {
+                            Some(status) => assert_eq!(status, 200),
+                            None => return,
+                        }
+                        answered.send(()).expect("the test waits");
+                    }
+                });
+            }
+            for _ in 0..=round {
+                answers.recv().expect("there are answers");
+            }
+            server.signal("-KILL");
+        });
+    }
+    let server = Server::start("axum", files.path());
+    let all: Vec<u64> = (1..next.into_inner()).collect();
+    for id in &all {
+        let answer = server.deliver(reward(*id, "/data/amount", json!(3)));
+        assert_eq!(answer.status, 200, "{id}: {}", answer.body);
+    }
+    let mut granted: Vec<_> =
+        server.grants().iter().filter_map(|grant| grant["fulfilment"].as_u64()).collect();
+    granted.sort_unstable();
+    assert_eq!(granted, all, "each once");
 }
