@@ -20,6 +20,11 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use tower_firstpromoter::{
+    event::Fulfilment,
+    once::{Begin, Claim, RedbStore, Store},
+};
+
 mod delivery;
 use delivery::{DOCUMENTED, edited};
 
@@ -423,4 +428,30 @@ fn after_any_crash_nothing_stays_open() {
         server.grants().iter().filter_map(|grant| grant["fulfilment"].as_u64()).collect();
     granted.sort_unstable();
     assert_eq!(granted, all, "each once");
+}
+
+/// The three states in which a crash can leave a grant, made by hand so that each of them is met.
+#[tokio::test]
+async fn what_a_crash_leaves_is_settled() {
+    let files = TempDir::new().expect("a directory");
+    let line =
+        |id| format!(r#"{{"fulfilment":{id},"promoter":5272969,"amount":3,"unit":"free_months"}}"#);
+    let torn = &line(3)[..40];
+    let left = format!("{}\n{}\n{torn}", line(9), line(1));
+    fs::write(files.path().join("grants.jsonl"), left).expect("grants");
+    {
+        let store = RedbStore::open(files.path().join("fulfilments.redb")).expect("a store");
+        for id in [1, 2, 3] {
+            let sent = reward(id, "/data/amount", json!(3));
+            let claim = Claim::from(&Fulfilment::decode(sent).expect("a fulfilment"));
+            let begun = store.begin(&claim).await.expect("a right to grant");
+            assert!(matches!(begun, Begin::Run { .. }), "and it is dropped, as by a crash");
+        }
+    }
+    let server = Server::start("axum", files.path());
+    for id in [1, 2, 3, 1, 2, 3] {
+        assert_eq!(server.deliver(reward(id, "/data/amount", json!(3))).status, 200, "{id}");
+    }
+    let granted: Vec<_> = server.grants().iter().map(|grant| grant["fulfilment"].clone()).collect();
+    assert_eq!(granted, [9, 1, 2, 3], "the first one was granted, the others were not");
 }

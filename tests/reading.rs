@@ -255,7 +255,7 @@ async fn nothing_spins() {
         let webhook = Webhook::new(fulfil_fn(never), access());
         let turns = async {
             let mut most = 0;
-            let mut before = polled.load(Ordering::Relaxed);
+            let mut before = 0;
             while before <= LIMIT {
                 tokio::task::yield_now().await;
                 let now = polled.load(Ordering::Relaxed);
