@@ -3,11 +3,20 @@
 //! Every member of the documented example that is not needed to grant, replaced by everything that
 //! JSON has, left out, or sent besides: the reward must still be granted, and be the same reward.
 
+use std::sync::{Arc, Mutex};
+
+use futures::FutureExt;
 use serde_json::Value;
-use tower_firstpromoter::event::{DecodeError, Fulfilment};
+use tower::ServiceExt;
+use tower_firstpromoter::{
+    Outcome, Verdict, Webhook,
+    event::{DecodeError, Fulfilment},
+    fulfil_fn,
+    observe::Seen,
+};
 
 mod delivery;
-use delivery::{DOCUMENTED, documented};
+use delivery::{DOCUMENTED, access, documented, full, post, verdict};
 
 const NEEDED: [&str; 8] = [
     "/event",
@@ -164,4 +173,35 @@ fn depth_and_length_are_no_matter() {
     let body = replaced("/data/promoter/promotions", &long);
     let details = Fulfilment::decode(body).expect("a fulfilment").details().expect("details");
     assert_eq!(details.promoter.promotions.len(), 10_000);
+}
+
+/// A handler's error that quotes the payload goes to logs and stores without what is private in it,
+/// and not at all if that cannot be told.
+#[test]
+fn an_error_is_scrubbed_whatever_the_payload() {
+    let deep = "[".repeat(1_000) + &"]".repeat(1_000);
+    for odd in ["\"#42a5f5\"", "1e400", "\"\\ud800\"", &deep] {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let handler = fulfil_fn(async |fulfilment: Fulfilment| {
+            let email = fulfilment.promoter.email.unwrap_or_default();
+            Err::<Outcome, _>(format!("no user {email} in the table"))
+        });
+        let webhook = Webhook::new(handler, access()).observe({
+            let seen = Arc::clone(&seen);
+            move |what: &Seen<'_>| {
+                if let Seen::HandlerFailed { error, .. } = what {
+                    seen.lock().expect("nobody panics").push((*error).to_owned());
+                }
+            }
+        });
+        let body = full(replaced("/data/campaign/color", odd));
+        let answer = webhook.oneshot(post(body)).now_or_never().expect("at once");
+        assert_eq!(verdict(&answer.expect("an answer")), Verdict::Failed);
+        let seen = seen.lock().expect("nobody panics");
+        assert_eq!(seen.len(), 1);
+        assert!(
+            seen[0].contains("[redacted]") && !seen[0].contains("promoter@"),
+            "{odd}: {seen:?}"
+        );
+    }
 }
