@@ -1,4 +1,7 @@
-use std::task::{Context, Poll};
+use std::{
+    fmt,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -9,7 +12,6 @@ use super::{InterceptFuture, ResponseBody, layer::Path};
 use crate::webhook::{Handler, Webhook};
 
 /// An application with a webhook in front. Made by [`InterceptLayer`](super::InterceptLayer).
-#[derive(Debug)]
 pub struct Intercept<S, F> {
     inner: S,
     webhook: Webhook<F>,
@@ -25,6 +27,16 @@ impl<S, F> Intercept<S, F> {
 impl<S: Clone, F> Clone for Intercept<S, F> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone(), webhook: self.webhook.clone(), path: self.path.clone() }
+    }
+}
+
+impl<S: fmt::Debug, F> fmt::Debug for Intercept<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Intercept")
+            .field("inner", &self.inner)
+            .field("webhook", &self.webhook)
+            .field("path", &self.path)
+            .finish()
     }
 }
 
