@@ -166,9 +166,10 @@ impl<F: Fulfil> Fulfil for Arc<F> {
 /// }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot grant rewards in `{Tx}`",
-    label = "implements neither `Fulfil` nor `FulfilIn<{Tx}>`",
-    note = "implement `Fulfil`, or `FulfilIn` for the transaction of this store"
+    message = "`{Self}` cannot grant rewards with this store",
+    label = "implements neither `Fulfil` nor `FulfilIn` for the store's transaction",
+    note = "implement `Fulfil` for it, wrap a closure in `fulfil_fn` or a tower service in `fulfil_service`",
+    note = "or implement `FulfilIn<Tx>`, where `Tx` is what the store's `Store::Tx` says"
 )]
 pub trait FulfilIn<Tx>: Send + Sync + 'static {
     /// What went wrong, as in [`Fulfil::Error`].
