@@ -1,0 +1,386 @@
+//! What users build on without its being in a signature: which types cross threads, which can be
+//! cloned, boxed and passed on as errors, and what `Debug` keeps to itself.
+//!
+//! The first half fails by not compiling.
+
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    error::Error,
+    fmt::Debug,
+    future::Ready,
+    marker::PhantomPinned,
+    mem::size_of,
+    panic::{RefUnwindSafe, UnwindSafe},
+    path::Path,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Full};
+use serde_json::json;
+use tower::{Layer, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
+use tower_firstpromoter::{
+    Access, BoxError, BoxFulfil, Fulfil, FulfilFn, FulfilService, Outcome, ReplyBody, Verdict,
+    Webhook,
+    event::{
+        Amount, Balances, Campaign, DecodeError, Details, Event, Fulfilment, FulfilmentId,
+        InvalidAmount, InvalidDetails, InvalidId, Profile, Promoter, PromoterDetails, PromoterId,
+        Promotion, Reward, RewardKind, Secret, Status, Timestamp, Unit,
+    },
+    fulfil_fn, fulfil_service,
+    intercept::{
+        Intercept, InterceptFuture, InterceptLayer, PassOtherEvents, PassOtherEventsFuture,
+        PassOtherEventsLayer, ResponseBody,
+    },
+    observe::{Facts, Observer, Seen},
+    once::{Begin, Claim, End, MemoryStore, MemoryTx, Once, Record, State, Store},
+    webhook::WebhookFuture,
+};
+
+/// A handler that is not `Clone`.
+struct Handler;
+
+impl Fulfil for Handler {
+    type Error = Infallible;
+
+    async fn fulfil(&self, _: Fulfilment) -> Result<Outcome, Infallible> {
+        Ok(Outcome::Fulfilled)
+    }
+}
+
+/// A body as inconvenient as they come: neither `Sync` nor `Unpin`, and not `Clone`.
+struct Upload {
+    bytes: Cell<Bytes>,
+    _pinned: PhantomPinned,
+}
+
+impl Upload {
+    fn new(bytes: impl Into<Bytes>) -> Self {
+        Self { bytes: Cell::new(bytes.into()), _pinned: PhantomPinned }
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let bytes = self.bytes.take();
+        Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+    }
+}
+
+type App = fn(Request<Upload>) -> Answer;
+type AppService = tower::util::ServiceFn<App>;
+type Answer = Ready<Result<Response<Full<Bytes>>, Infallible>>;
+
+macro_rules! table {
+    ($($($name:ty),+ $(,)?: $traits:tt;)+) => {
+        $($(table!(@check $name, $traits);)+)+
+    };
+    (@check $name:ty, [$($bound:tt)+]) => {{
+        fn check<T: $($bound)+>() {}
+        check::<$name>();
+    }};
+}
+
+#[test]
+fn auto_traits() {
+    table! {
+        // What an application keeps and clones, whatever its handler.
+        Webhook<Handler>, Webhook<Once>, InterceptLayer<Handler>, PassOtherEventsLayer<Handler, Upload>:
+            [Clone + Debug + Send + Sync + Unpin + 'static];
+        Intercept<AppService, Handler>, PassOtherEvents<AppService, Handler, Upload>:
+            [Clone + Debug + Send + Sync + Unpin + 'static];
+        Access, BoxFulfil, FulfilFn<App>, FulfilService<AppService>, Once, MemoryStore:
+            [Clone + Send + Sync + Unpin + 'static];
+
+        // What a server drives: it needs `Send`, and the body need be nothing more.
+        WebhookFuture<Upload>, InterceptFuture<Answer, Upload>: [Debug + Send + 'static];
+        PassOtherEventsFuture<AppService, Answer, Upload>: [Debug + Send + 'static];
+
+        // What it sends: hosts ask for all of these, and the application's own body decides.
+        ReplyBody, ResponseBody<Full<Bytes>>: [Debug + Send + Sync + Unpin + 'static];
+        ResponseBody<Upload>: [Send + 'static];
+
+        // Values, which may also cross a `catch_unwind`.
+        Fulfilment, Event, Promoter, Details, PromoterDetails, Profile, Promotion, Campaign, Reward,
+        Balances, Secret, Timestamp, Unit, Status, RewardKind, Amount, FulfilmentId, PromoterId,
+        Facts, Claim, Record, State, End, Verdict, Outcome:
+            [Clone + Debug + Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + 'static];
+        Amount, FulfilmentId, PromoterId, State, Verdict, Outcome: [Copy + Eq + std::hash::Hash];
+        Seen<'static>: [Copy + Debug + Send + Sync + Unpin];
+        Begin<MemoryTx>, MemoryTx: [Debug + Send + Sync + Unpin + 'static];
+
+        // Errors, for `?` into anything.
+        DecodeError, InvalidAmount, InvalidDetails, InvalidId:
+            [Error + Into<BoxError> + Send + Sync + Unpin + 'static];
+    }
+}
+
+#[test]
+fn everything_public_is_in_this_file() {
+    // `pub` in a private module, and so out of reach; the testkit is not under semver.
+    const HIDDEN: [&str; 3] = ["Ended", "Settings", "Span"];
+    let this = include_str!("public_api.rs");
+    let mut missing = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in folder.read_dir().expect("the sources") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                if !path.ends_with("testkit") {
+                    folders.push(path);
+                }
+                continue;
+            }
+            let source = std::fs::read_to_string(&path).expect("a source file");
+            for line in source.lines().map(str::trim_start) {
+                let kind = ["pub struct ", "pub enum "];
+                let Some(rest) = kind.iter().find_map(|kind| line.strip_prefix(kind)) else {
+                    continue;
+                };
+                let end = rest.find(|c: char| !c.is_alphanumeric()).unwrap_or(rest.len());
+                let name = &rest[..end];
+                if name.starts_with('$') || name.is_empty() || HIDDEN.contains(&name) {
+                    continue; // the ids are made by a macro
+                }
+                let known =
+                    this.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
+                if !known {
+                    missing.push(name.to_owned());
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "not in `auto_traits`, or in `debug_redacts`: {missing:?}");
+}
+
+#[test]
+fn other_requests_pay_no_more_than_a_pointer() {
+    let (own, ours) = (size_of::<Answer>(), size_of::<InterceptFuture<Answer, [u64; 64]>>());
+    assert!(ours <= own + size_of::<usize>(), "{ours} bytes, of which {own} are the application's");
+}
+
+fn delivery(body: impl Into<Bytes>) -> Request<Upload> {
+    Request::post("/hook?key=KEPT-QUIET-in-the-query")
+        .header("content-type", "application/json")
+        .header("authorization", "Bearer KEPT-QUIET-in-a-header")
+        .body(Upload::new(body))
+        .expect("a request")
+}
+
+fn access() -> Access {
+    Access::query("key", "KEPT-QUIET-in-the-query")
+}
+
+async fn not_found(_: Request<Upload>) -> Result<Response<Full<Bytes>>, Infallible> {
+    Ok(Response::builder().status(404).body(Full::default()).expect("a response"))
+}
+
+#[tokio::test]
+async fn everything_can_be_boxed() {
+    let handlers = [
+        BoxFulfil::new(Handler),
+        BoxFulfil::new(Arc::new(Handler)),
+        BoxFulfil::new(BoxFulfil::new(Handler)),
+        BoxFulfil::new(fulfil_fn(async |_| Ok::<_, Infallible>(Outcome::Fulfilled))),
+        BoxFulfil::new(fulfil_service(service_fn(async |_: Fulfilment| {
+            Ok::<_, Infallible>(Outcome::Fulfilled)
+        }))),
+    ];
+    for handler in handlers {
+        let plain = Webhook::new(handler.clone(), access());
+        let once = Webhook::new(handler, access()).once(MemoryStore::new(1));
+        let services =
+            [BoxCloneSyncService::new(plain.clone()), BoxCloneSyncService::new(once.clone())];
+        for service in services {
+            let answer = service.oneshot(delivery(payload().to_string())).await;
+            assert_eq!(answer.expect("infallible").status(), 200);
+        }
+        let intercept = BoxCloneSyncService::new(once.at("/hook").layer(service_fn(not_found)));
+        let answer = intercept.oneshot(delivery(payload().to_string())).await;
+        assert_eq!(answer.expect("infallible").status(), 200);
+    }
+    let _: &dyn Observer = &|_: &Seen<'_>| {};
+}
+
+/// Every member of the protocol's table, and in each that is secret or personal a marker.
+fn payload() -> serde_json::Value {
+    let mut marker = {
+        let mut count = 0;
+        move || {
+            count += 1;
+            format!("{QUIET}-{count}")
+        }
+    };
+    let mut quiet = |names: &[&str]| -> serde_json::Map<String, serde_json::Value> {
+        names.iter().map(|name| ((*name).to_owned(), marker().into())).collect()
+    };
+    let mut profile = quiet(&[
+        "first_name",
+        "last_name",
+        "website",
+        "company_name",
+        "company_number",
+        "phone_number",
+        "address",
+        "vat_id",
+        "country",
+        "paypal_email",
+        "avatar_url",
+        "description",
+    ]);
+    profile.insert("id".into(), 5306304.into());
+    profile.insert("social_accounts".into(), json!({ "twitter": quiet(&["url"]) }));
+    let mut promoter = quiet(&[
+        "cust_id",
+        "email",
+        "temp_password",
+        "note",
+        "w8_form_url",
+        "w9_form_url",
+        "auth_token",
+    ]);
+    promoter.insert("id".into(), 5272969.into());
+    promoter.insert("status".into(), "active".into());
+    promoter.insert("profile".into(), profile.into());
+    let mut campaign = quiet(&["default_webhook_url"]);
+    campaign.insert("id".into(), 17476.into());
+    json!({
+        "event": { "id": 13007875, "type": "fulfilment_pending" },
+        "data": {
+            "id": 2429153, "amount": 3, "unit": "free_months", "status": "pending",
+            "promoter": promoter, "campaign": campaign,
+        },
+    })
+}
+
+const QUIET: &str = "KEPT-QUIET";
+
+#[track_caller]
+fn redacts(value: &dyn Debug) {
+    for shown in [format!("{value:?}"), format!("{value:#?}")] {
+        assert!(!shown.contains(QUIET), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn debug_redacts() {
+    let body = payload().to_string();
+    let fulfilment = Fulfilment::decode(body.clone()).expect("a fulfilment");
+    let details = fulfilment.details().expect("details");
+    assert!(body.matches(QUIET).count() > 20);
+    assert_eq!(
+        details.promoter.auth_token.as_ref().map(|s| s.expose().contains(QUIET)),
+        Some(true)
+    );
+
+    let values: [&dyn Debug; 9] = [
+        &fulfilment,
+        &fulfilment.promoter,
+        &details,
+        &details.promoter,
+        &details.promoter.profile,
+        &details.campaign,
+        &Facts::from(&fulfilment),
+        &Claim::from(&fulfilment),
+        &Secret::from(QUIET),
+    ];
+    values.into_iter().for_each(redacts);
+
+    let secret = "KEPT-QUIET-at-least-sixteen-bytes";
+    for access in [
+        Access::query("key", secret),
+        Access::query("key", secret).or(secret),
+        Access::bearer(secret),
+        Access::basic("user", secret),
+        Access::basic("KEPT-QUIET", secret),
+        Access::header(http::HeaderName::from_static("x-key"), secret),
+        Access::secret_path(secret),
+        Access::signature(secret),
+    ] {
+        redacts(&access);
+    }
+    let captured = secret.to_owned();
+    redacts(&Access::custom(move |head| head.uri.path() == captured));
+
+    let captured = secret.to_owned();
+    let handler = fulfil_fn(move |_: Fulfilment| {
+        let _ = &captured;
+        async { Err::<Outcome, _>(BoxError::from("down")) }
+    });
+    redacts(&handler);
+    redacts(&BoxFulfil::new(handler.clone()));
+
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&seen);
+    let webhook = Webhook::new(handler, access()).observe(move |event: &Seen<'_>| {
+        sink.lock().expect("no panic").push(format!("{event:?}"));
+    });
+    let layer = webhook.clone().at("/hook");
+    let passing = layer.clone().pass_other_events(Upload::new);
+    let mut intercept = layer.layer(service_fn(not_found));
+    let mut passes = passing.layer(service_fn(not_found));
+    let store = MemoryStore::new(10);
+    let once = webhook.clone().once(store.clone());
+    redacts(&layer);
+    redacts(&passing);
+    redacts(&webhook);
+    redacts(&once);
+    redacts(&webhook.clone().call(delivery(body.clone())));
+    redacts(&intercept.call(delivery(body.clone())));
+    redacts(&passes.call(delivery(body.clone())));
+
+    let answer = webhook.clone().oneshot(delivery(body.clone())).await.expect("infallible");
+    redacts(&answer);
+    let answer = answer.into_body().collect().await.expect("whole").to_bytes();
+    assert!(!String::from_utf8_lossy(&answer).contains(QUIET));
+
+    let begun = store.begin(&Claim::from(&fulfilment)).await.expect("infallible");
+    redacts(&begun);
+    redacts(&store);
+    drop(begun);
+    redacts(&store.in_doubt().await.expect("infallible"));
+
+    let seen = seen.lock().expect("no panic");
+    assert!(seen.len() >= 4, "hang-ups, a failure and an answer: {seen:?}");
+    redacts(&seen.join("\n").as_str());
+}
+
+#[test]
+fn errors_do_not_quote_the_payload() {
+    let text = payload().to_string();
+    // Wrong in all the ways which serde's own messages would quote.
+    for body in [
+        text[..text.len() / 2].to_owned(),
+        text.replace(r#""amount":3"#, r#""amount":"KEPT-QUIET""#),
+        text.replace(r#""id":2429153"#, r#""id":"KEPT-QUIET""#),
+        text.replace("fulfilment_pending", "KEPT-QUIET"),
+        text.replace(r#""amount":3"#, r#""amount":3,"amount":"KEPT-QUIET""#),
+        format!(r#""{QUIET}""#),
+        format!("{{{QUIET}"),
+    ] {
+        let error = Fulfilment::decode(body).expect_err("no fulfilment");
+        redacts(&error);
+        assert!(!error.to_string().contains(QUIET), "{error}");
+    }
+    let lone_surrogate = text.replace(r#""note":"KEPT-QUIET"#, r#""note":"\ud800KEPT-QUIET"#);
+    let fulfilment = Fulfilment::decode(lone_surrogate).expect("not needed to grant");
+    let error = fulfilment.details().expect_err("half of a surrogate pair");
+    redacts(&error);
+    assert!(!error.to_string().contains(QUIET), "{error}");
+
+    let error = QUIET.parse::<Amount>().expect_err("no number");
+    redacts(&error);
+    assert!(!error.to_string().contains(QUIET), "{error}");
+    assert!(error.source().is_none());
+}
