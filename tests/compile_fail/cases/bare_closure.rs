@@ -1,0 +1,8 @@
+//! A closure without `fulfil_fn` around it.
+
+use tower_firstpromoter::{Access, BoxError, Outcome, Webhook, event::Fulfilment};
+
+fn main() {
+    let handler = async |_: Fulfilment| Ok::<_, BoxError>(Outcome::Fulfilled);
+    let _ = Webhook::new(handler, Access::anyone()).at("/webhooks/firstpromoter");
+}
