@@ -1,5 +1,7 @@
 //! A function of AWS Lambda that does nothing but receive fulfilments, behind an API Gateway or a
-//! function URL. Build it with `cargo lambda build --release --example lambda`.
+//! function URL. It runs in Lambda only, whose runtime API it asks for events: build and deploy it with
+//! `cargo lambda build --release --example lambda`. The URL for FirstPromoter is the function's, with
+//! `?key=` and the secret.
 //!
 //! What is particular to Lambda:
 //!
@@ -38,7 +40,7 @@ impl Fulfil for FreeMonths {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    let secret = env::var("WEBHOOK_SECRET")?;
+    let secret = env::var("WEBHOOK_SECRET").map_err(|_| "WEBHOOK_SECRET must be set")?;
     let webhook = Webhook::new(FreeMonths, Access::query("key", secret));
     lambda_http::run(webhook).await
 }

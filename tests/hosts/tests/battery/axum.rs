@@ -1,6 +1,10 @@
 //! axum 0.8: as the outermost layer of a router, or as the service of a route, nested or not.
 
-use axum::{Router, body::Body, routing::get};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    routing::{get, post},
+};
 use tower::{Service, ServiceExt};
 
 use super::{
@@ -63,6 +67,17 @@ async fn service_of_a_nested_router_in_process() {
     let nested = Router::new().route_service("/firstpromoter", webhook);
     let app = own().nest("/webhooks", nested);
     battery::run(Host { takes_slash: false, ..HOST }, &calls, in_process(app)).await;
+}
+
+#[tokio::test]
+async fn layer_passes_other_events() {
+    for socket in [false, true] {
+        let (webhook, calls) = battery::webhook();
+        let layer = webhook.at(PATH).pass_other_events(Body::from);
+        let app = Router::new().route(PATH, post(async |sent: Bytes| sent)).layer(layer);
+        let call = if socket { over_socket(app).await } else { in_process(app) };
+        battery::run_passing(&calls, call).await;
+    }
 }
 
 /// Two mistakes that the types allow. Neither answers `200`, so the sender tells of them.

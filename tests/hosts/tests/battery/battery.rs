@@ -340,6 +340,29 @@ pub async fn run(host: Host, calls: &Calls, call: Call) {
     }
 }
 
+/// With `pass_other_events`, in front of an application that answers [`PATH`] with what it was sent.
+pub async fn run_passing(calls: &Calls, call: Call) {
+    let granted = case("a fulfilment is not passed on", Verdict::Granted);
+    let answer = call(granted.delivery(PATH)).await;
+    check(&granted, Host { keeps_verdict: answer.verdict.is_some(), ..HOST }, &answer);
+
+    for manner in [Manner::Whole, Manner::InPieces] {
+        let mut other = case("an event of another type", Verdict::OtherEvent);
+        let note = "n".repeat(10_000);
+        other.bytes = format!(r#"{{"event":{{"type":"reward_created"}},"note":"{note}"}}"#).into();
+        other.manner = manner;
+        let answer = call(other.delivery(PATH)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.bytes, other.bytes, "the application got it whole");
+        assert_eq!(answer.verdict, None, "the application answered, so no verdict");
+
+        other.key = "";
+        let answer = call(other.delivery(PATH)).await;
+        assert_eq!(answer.status, 401, "a stranger's is not passed on: {answer:?}");
+    }
+    assert_eq!(calls.total(), 1, "one fulfilment");
+}
+
 /// The application around it.
 async fn beside(host: Host, calls: &Calls, call: &Call) {
     let before = calls.total();

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -13,6 +13,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_firstpromoter::BoxError;
 
 use super::{
     battery::{
@@ -52,7 +53,7 @@ where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + 'static,
     S::Future: Send,
-    B: Body<Data: Send, Error: Into<tower_firstpromoter::BoxError>> + Send + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     let (listener, address) = listen().await;
     tokio::spawn(async move {
@@ -99,4 +100,24 @@ async fn service_over_http1_and_http2() {
         let host = Host { has_app: false, ..SOCKET };
         battery::run(host, &calls, over_socket(protocol, webhook).await).await;
     }
+}
+
+/// hyper's `Incoming` cannot be made of bytes, so the body is boxed in front.
+#[tokio::test]
+async fn layer_passes_other_events() {
+    type Boxed = UnsyncBoxBody<Bytes, BoxError>;
+
+    async fn echo(request: Request<Boxed>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let sent = request.into_body().collect().await.expect("a body").to_bytes();
+        Ok(Response::new(sent.into()))
+    }
+
+    let (webhook, calls) = battery::webhook();
+    let layer = webhook
+        .at(PATH)
+        .pass_other_events(|bytes| Full::new(bytes).map_err(BoxError::from).boxed_unsync());
+    let service = layer.layer(service_fn(echo)).map_request(|request: Request<Incoming>| {
+        request.map(|body| body.map_err(BoxError::from).boxed_unsync())
+    });
+    battery::run_passing(&calls, over_socket(Protocol::Http1, service).await).await;
 }

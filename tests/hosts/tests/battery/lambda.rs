@@ -175,6 +175,20 @@ async fn service_in_process() {
     }
 }
 
+#[tokio::test]
+async fn layer_passes_other_events() {
+    async fn echo(request: Request) -> Result<Response<Body>, Infallible> {
+        Ok(Response::new(request.into_body()))
+    }
+
+    for (gateway, in_base64) in ALL {
+        let (webhook, calls) = battery::webhook();
+        let layer = webhook.at(PATH).pass_other_events(|bytes| Body::from(bytes.to_vec()));
+        let service = layer.layer(service_fn(echo));
+        battery::run_passing(&calls, in_process(gateway, in_base64, service)).await;
+    }
+}
+
 /// Behind a REST API the layer has to be told of the stage; a whole function has not.
 #[tokio::test]
 async fn the_stage_of_a_rest_api() {

@@ -4,7 +4,7 @@
 use std::{
     env,
     path::PathBuf,
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -91,6 +91,7 @@ impl Function {
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
             .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
             .env("WEBHOOK_SECRET", SECRET)
+            .stdout(Stdio::null())
             .spawn()
             .expect("the example starts");
         Self { process, events, answers }

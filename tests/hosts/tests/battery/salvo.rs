@@ -89,6 +89,23 @@ async fn service_over_http1() {
     battery::run(SOCKET, &calls, over_socket(service).await).await;
 }
 
+#[tokio::test]
+async fn layer_passes_other_events() {
+    #[handler]
+    async fn echo(request: &mut salvo::Request, response: &mut salvo::Response) {
+        response.body(request.payload().await.expect("a body").clone());
+    }
+
+    for socket in [false, true] {
+        let (webhook, calls) = battery::webhook();
+        let layer = webhook.at(PATH).pass_other_events(ReqBody::from);
+        let router = Router::with_path("webhooks/firstpromoter").post(echo);
+        let service = Service::new(router).hoop(layer.compat::<ReqBody>());
+        let call = if socket { over_socket(service).await } else { in_process(service) };
+        battery::run_passing(&calls, call).await;
+    }
+}
+
 /// A mistake that the types allow: a router's own hoops run for its routes only.
 #[tokio::test]
 async fn a_hoop_that_never_sees_the_path() {

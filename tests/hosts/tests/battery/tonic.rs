@@ -9,6 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use axum::routing::post;
 use bytes::Bytes;
 use futures::{
     future::{Ready, ready},
@@ -16,7 +17,7 @@ use futures::{
 };
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
-use http_body_util::StreamBody;
+use http_body_util::{Full, StreamBody};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{body::Body, server::NamedService, service::Routes, transport::Server};
 use tower::{Layer, Service};
@@ -117,5 +118,18 @@ async fn service_over_http1_and_http2() {
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         let host = Host { takes_slash: false, ..socket(protocol) };
         battery::run(host, &calls, client(address, protocol)).await;
+    }
+}
+
+#[tokio::test]
+async fn layer_passes_other_events() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let (webhook, calls) = battery::webhook();
+        let layer = webhook.at(PATH).pass_other_events(|bytes| Body::new(Full::new(bytes)));
+        let routes = axum::Router::new().route(PATH, post(async |sent: Bytes| sent));
+        let (listener, address) = listen().await;
+        let server = Server::builder().accept_http1(true).layer(layer).add_routes(routes.into());
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        battery::run_passing(&calls, client(address, protocol)).await;
     }
 }
