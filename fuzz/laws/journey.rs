@@ -81,7 +81,7 @@ async fn play(mut script: Script<'_>) {
 
     let mut deliveries = FuturesUnordered::new();
     let mut serial = 0;
-    while !script.0.is_empty() && serial < 64 {
+    while !script.0.is_empty() && serial < 16 {
         serial += 1;
         let step = script.next();
         if step >= 0xf8 {
@@ -204,6 +204,7 @@ async fn deliver(hook: Hook, shop: Shop, sent: Sent) {
         let reward = Fulfilment::decode(sent.body.clone()).map(|fulfilment| fulfilment.id.get());
         books.mode != Mode::Alone
             && books.faults.is_empty()
+            && books.slow_calls == 0
             && reward.is_ok_and(|reward| id == Some(reward) && books.recorded.contains(&reward))
     };
     let request = sent.request();
@@ -229,7 +230,9 @@ async fn deliver(hook: Hook, shop: Shop, sent: Sent) {
             }
         }
     } else if due && verdict != Verdict::ShuttingDown {
-        books.breach(format!("{verdict:?} for a granted reward"));
+        let now = format!("{:?} running {:?}", books.recorded, books.at_work);
+        let (how, patience) = (sent.how, sent.patience);
+        books.breach(format!("{verdict:?} for {id:?} of {now}, sent {how} {patience:?}"));
     }
 }
 
@@ -435,6 +438,8 @@ struct Books {
     memory: u8,
     /// For the store's next calls.
     faults: VecDeque<u8>,
+    /// Calls of the store that a fault holds up.
+    slow_calls: u32,
     granted: HashMap<u64, u32>,
     recorded: HashSet<u64>,
     at_work: HashSet<u64>,
@@ -586,6 +591,12 @@ impl Faulty {
         self.shop.books().faults.pop_front().unwrap_or(0) & 7
     }
 
+    async fn is_slow(&self) {
+        self.shop.books().slow_calls += 1;
+        nap(3).await;
+        self.shop.books().slow_calls -= 1;
+    }
+
     async fn really_begin(&self, claim: &Claim) -> Begin<Ticket> {
         let ticket = |tx| Ticket { tx, id: claim.id().get(), grants: false };
         match self.inner.begin(claim).await.unwrap_or_else(|never| match never {}) {
@@ -626,12 +637,12 @@ impl Store for Faulty {
             }
             3 => resume_unwind(Box::new("the store panics")),
             4 => {
-                nap(3).await;
+                self.is_slow().await;
                 Ok(self.really_begin(claim).await)
             }
             5 => {
                 let begun = self.really_begin(claim).await;
-                nap(3).await;
+                self.is_slow().await;
                 Ok(begun)
             }
             _ => Ok(self.really_begin(claim).await),
@@ -647,7 +658,7 @@ impl Store for Faulty {
             }
             3 => resume_unwind(Box::new("the store panics")),
             4 => {
-                nap(3).await;
+                self.is_slow().await;
                 self.really_end(ticket, end).await;
                 Ok(())
             }
