@@ -69,11 +69,19 @@ fn exact(text: &str) -> Option<Decimal> {
     if !number {
         return None;
     }
-    if text.contains(['e', 'E']) {
-        Decimal::from_scientific(text).ok()
-    } else {
-        Decimal::from_str_exact(text).ok()
+    let Some((mantissa, exponent)) = text.split_once(['e', 'E']) else {
+        return Decimal::from_str_exact(text).ok();
+    };
+    // `Decimal::from_scientific` would round a mantissa that is too long.
+    let mut mantissa = Decimal::from_str_exact(mantissa).ok()?;
+    let scale = i64::from(mantissa.scale()).checked_sub(exponent.parse().ok()?)?;
+    if let Ok(scale) = u32::try_from(scale) {
+        mantissa.set_scale(scale).ok()?;
+        return Some(mantissa);
     }
+    mantissa.set_scale(0).ok()?;
+    let power = 10_i128.checked_pow(u32::try_from(scale.checked_neg()?).ok()?)?;
+    mantissa.checked_mul(Decimal::try_from_i128_with_scale(power, 0).ok()?)
 }
 
 impl fmt::Display for Amount {
@@ -111,4 +119,40 @@ pub(super) fn from_json(value: &Scalar<'_>) -> Option<Amount> {
 
 pub(super) fn lenient<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Amount>, D::Error> {
     lenient::scalar(input, |value| from_json(&value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exact_or_not_at_all() {
+        for (text, expected) in [
+            ("3", Some("3")),
+            ("2.50", Some("2.50")),
+            ("-12", Some("-12")),
+            ("1.25E+2", Some("125")),
+            ("1e28", Some("10000000000000000000000000000")),
+            ("1e-28", Some("0.0000000000000000000000000001")),
+            ("25e-1", Some("2.5")),
+            ("1.9999999999999999999999999999999e0", None),
+            ("12345678901234567.12345678901e20", None),
+            ("1e29", None),
+            ("1e-29", None),
+            ("1.5e-4294967295", None),
+            ("1e9223372036854775807", None),
+            ("1.5e-9223372036854775808", None),
+            ("1e99999999999999999999", None),
+            ("1e", None),
+            ("1e1e1", None),
+            ("", None),
+            ("-", None),
+            ("+1", None),
+            ("1_000", None),
+            ("NaN", None),
+        ] {
+            let found = text.parse::<Amount>().ok().map(|amount| amount.to_string());
+            assert_eq!(found.as_deref(), expected, "{text}");
+        }
+    }
 }

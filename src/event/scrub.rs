@@ -1,64 +1,136 @@
 //! A handler's error is its author's text, and may well quote the payload: "no user a@b.c". What
 //! goes on to a log or a store must not.
 
-use serde_json::Value;
+use std::fmt;
 
-use super::Fulfilment;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+
+use super::{Fulfilment, lenient::Object};
 
 /// In characters.
 const LONGEST: usize = 300;
 
+/// Shorter ones are words like "US", which would turn any sentence into holes.
+const SHORTEST: usize = 4;
+
 /// The text, without anything personal or secret that this payload holds, and not too long.
 #[cold]
 pub(crate) fn scrub(text: &str, fulfilment: &Fulfilment) -> String {
-    // What was read to grant skips over other members, and so over what is wrong in them.
-    let Ok(body) = serde_json::from_slice::<Value>(fulfilment.as_bytes()) else {
-        return "withheld, because the payload cannot be searched for what it might quote"
-            .to_owned();
+    let Ok(Object(body)) = serde_json::from_slice::<Object<Body>>(fulfilment.as_bytes()) else {
+        return "[withheld: the payload is too odd to tell what in it is private]".to_owned();
     };
-    let mut private = Vec::new();
-    texts(&body["data"]["promoter"], &mut private);
-    texts(&body["data"]["campaign"]["default_webhook_url"], &mut private);
-    // Again, for one that was sent as a number.
+    let Body { data: Object(data) } = body.unwrap_or_default();
+    let Data { promoter: Texts(mut private), campaign } = data.unwrap_or_default();
+    private.extend(campaign.0.into_iter().flat_map(|campaign| campaign.default_webhook_url.0));
+    // These may have come as numbers.
+    private.extend(fulfilment.promoter.email.clone());
     private.extend(fulfilment.promoter.cust_id.clone());
-    // The longest first: an address that holds another text must not survive in part.
-    private.sort_unstable_by_key(|text| std::cmp::Reverse(text.len()));
+    private.retain(|text| text.len() >= SHORTEST);
+    private.iter_mut().for_each(|text| text.make_ascii_lowercase());
+    private.sort_unstable();
+    private.dedup();
 
-    let mut clean = text.to_owned();
-    for secret in private {
-        // Shorter ones are words like "US", which would turn any sentence into holes.
-        if secret.len() >= 4 {
-            clean = without(&clean, &secret);
+    // First all is marked, then it is replaced: of two that overlap neither survives in part, and
+    // nothing is looked for in what stands in their place.
+    // In whichever case: handlers look up addresses in lower case, and so quote them.
+    let mut hidden = vec![false; text.len()];
+    let lower = text.to_ascii_lowercase();
+    for secret in &private {
+        for (start, found) in lower.match_indices(secret.as_str()) {
+            hidden[start..start + found.len()].fill(true);
         }
     }
-    if let Some((end, _)) = clean.char_indices().nth(LONGEST) {
-        clean.truncate(end);
-        clean.push('…');
+    let mut clean = String::new();
+    let mut length = 0;
+    let mut before = false;
+    for (at, letter) in text.char_indices() {
+        if length >= LONGEST {
+            clean.push('…');
+            break;
+        }
+        match (hidden[at], before) {
+            (false, _) => clean.push(letter),
+            (true, false) => clean.push_str("[redacted]"),
+            (true, true) => continue,
+        }
+        before = hidden[at];
+        length += 1;
     }
     clean
 }
 
-/// In whichever case it was quoted: handlers look up addresses in lower case.
-fn without(text: &str, secret: &str) -> String {
-    // Of the same length as the originals, so that places in them are places in those.
-    let (lower, secret) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
-    let mut clean = String::with_capacity(text.len());
-    let mut end = 0;
-    for (start, _) in lower.match_indices(&secret) {
-        clean.push_str(&text[end..start]);
-        clean.push_str("[redacted]");
-        end = start + secret.len();
-    }
-    clean.push_str(&text[end..]);
-    clean
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Body {
+    data: Object<Data>,
 }
 
-fn texts(value: &Value, found: &mut Vec<String>) {
-    match value {
-        Value::String(text) => found.push(text.clone()),
-        Value::Array(values) => values.iter().for_each(|value| texts(value, found)),
-        Value::Object(members) => members.values().for_each(|value| texts(value, found)),
-        _ => {}
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Data {
+    promoter: Texts,
+    campaign: Object<CampaignMembers>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct CampaignMembers {
+    default_webhook_url: Texts,
+}
+
+/// Every text in a JSON value, however deep the parser goes. (`serde_json::Value` would read JSON
+/// within a text, too, behind a certain member's name and without a limit to the depth.)
+#[derive(Default)]
+struct Texts(Vec<String>);
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct TextsVisitor;
+
+        impl<'de> Visitor<'de> for TextsVisitor {
+            type Value = Texts;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("any JSON value")
+            }
+            fn visit_unit<E>(self) -> Result<Texts, E> {
+                Ok(Texts::default())
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<Texts, E> {
+                Ok(Texts::default())
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<Texts, E> {
+                Ok(Texts::default())
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<Texts, E> {
+                Ok(Texts::default())
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<Texts, E> {
+                Ok(Texts::default())
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Texts, E> {
+                Ok(Texts(vec![text.to_owned()]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Texts, A::Error> {
+                let mut found = Texts::default();
+                while let Some(mut texts) = seq.next_element::<Texts>()? {
+                    found.0.append(&mut texts.0);
+                }
+                Ok(found)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Texts, A::Error> {
+                let mut found = Texts::default();
+                while let Some((_, mut texts)) = map.next_entry::<IgnoredAny, Texts>()? {
+                    found.0.append(&mut texts.0);
+                }
+                Ok(found)
+            }
+        }
+
+        input.deserialize_any(TextsVisitor)
     }
 }
 
@@ -66,29 +138,79 @@ fn texts(value: &Value, found: &mut Vec<String>) {
 mod tests {
     use super::*;
 
-    #[track_caller]
-    fn scrubbed(text: &str, more: &str) -> String {
+    fn scrubbed(text: &str, promoter: &str, elsewhere: &str) -> String {
         let body = format!(
-            r#"{{"event":{{"type":"fulfilment_pending"}},"data":{{"id":1,"amount":1,"unit":"cash","promoter":{{"id":7,"cust_id":12345,"email":"Ann@example.com","profile":{{"first_name":"Ann"}}}},"more":{more}}}}}"#
+            r#"{{"event":{{"type":"fulfilment_pending"}},"data":{{"id":1,"amount":3,"unit":"credits","promoter":{{"id":7{promoter}}}{elsewhere}}}}}"#
         );
         scrub(text, &Fulfilment::decode(body).expect("a fulfilment"))
     }
 
+    const EMAIL: &str = r#","email":"ann@example.com""#;
+
     #[test]
-    fn what_is_left_of_an_error() {
-        let nested = "[".repeat(200) + &"]".repeat(200);
-        for (text, more, expected) in [
-            ("no such table", "0", "no such table"),
-            ("no user Ann@example.com", "0", "no user [redacted]"),
-            ("no user ann@EXAMPLE.com, id 12345", "0", "no user [redacted], id [redacted]"),
+    fn what_the_payload_holds_of_a_person_is_left_out() {
+        for (text, promoter, clean) in [
+            ("no user ann@example.com", EMAIL, "no user [redacted]"),
+            ("no user Ann@EXAMPLE.com", EMAIL, "no user [redacted]"),
+            ("user 4711 is blocked", r#","cust_id":4711"#, "user [redacted] is blocked"),
+            ("no such unit", EMAIL, "no such unit"),
+            // Two texts that overlap: neither may survive in part.
             (
-                "no user ann@example.com",
-                &nested,
-                "withheld, because the payload cannot be searched for what it might quote",
+                "for John Smith Street 12",
+                r#","note":"John Smith","profile":{"address":"Smith Street 12"}"#,
+                "for [redacted]",
             ),
+            ("naïve ann@example.comé", EMAIL, "naïve [redacted]é"),
         ] {
-            assert_eq!(scrubbed(text, more), expected);
+            assert_eq!(scrubbed(text, promoter, ""), clean);
         }
-        assert_eq!(scrubbed(&"ä".repeat(1_000), "0").chars().count(), LONGEST + 1);
+    }
+
+    #[test]
+    fn a_payload_that_is_odd_elsewhere_is_scrubbed_all_the_same() {
+        let deep = format!(r#","x":{}{}"#, "[".repeat(200), "]".repeat(200));
+        for odd in [r#","x":1e999"#, r#","x":"\ud800""#, &deep] {
+            assert_eq!(scrubbed("no user ann@example.com", EMAIL, odd), "no user [redacted]");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_scrubbed_is_withheld() {
+        for odd in [r#","note":"\ud800""#, r#","note":1e999"#] {
+            let clean = scrubbed("no user ann@example.com", &format!("{EMAIL}{odd}"), "");
+            assert!(!clean.contains("ann@"), "{clean}");
+        }
+    }
+
+    /// `serde_json::Value` reads JSON within JSON behind a member of this name, each time from a
+    /// depth of zero.
+    #[test]
+    fn json_within_json_does_not_overflow_the_stack() {
+        let mut note = "0".to_owned();
+        for _ in 0..100 {
+            let text = note.replace('\\', r"\u005c").replace('"', r"\u0022");
+            let (open, close) = ("[".repeat(120), "]".repeat(120));
+            note = format!(r#"{open}{{"$serde_json::private::RawValue":"{text}"}}{close}"#);
+        }
+        assert!(note.len() < 256 * 1024, "{}", note.len());
+        let worker = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
+        let scrubbed = worker.spawn(move || scrubbed("no user", &format!(r#","note":{note}"#), ""));
+        scrubbed.expect("a thread").join().expect("no panic");
+    }
+
+    /// Nothing is looked for in what stands for a secret, or a promoter could choose names by which
+    /// it grows.
+    #[test]
+    fn a_scrubbed_text_does_not_grow() {
+        let names: Vec<_> = (0..7).map(|at| format!("{:?}", &"[redacted]"[at..at + 4])).collect();
+        let profile = format!(r#","profile":{{"social_accounts":[{}]}}"#, names.join(","));
+        let clean = scrubbed("no user called reda", &profile, "");
+        assert_eq!(clean, "no user called [redacted]");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_letters() {
+        let clean = scrubbed(&"é".repeat(400), EMAIL, "");
+        assert_eq!(clean, "é".repeat(300) + "…");
     }
 }
