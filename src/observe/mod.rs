@@ -225,12 +225,14 @@ impl Observers {
     }
 
     pub(crate) fn tell(&self, seen: &Seen<'_>) {
-        trace::tell(seen);
-        metrics::tell(seen);
-        if let Some(observer) = &self.0 {
-            // It watches; it must not decide what becomes of a reward, nor abort in a `drop`.
-            let _ = catch_unwind(AssertUnwindSafe(|| observer.observe(seen)));
-        }
+        // Who watches must not decide what becomes of a reward, nor abort in a `drop`.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            trace::tell(seen);
+            metrics::tell(seen);
+            if let Some(observer) = &self.0 {
+                observer.observe(seen);
+            }
+        }));
     }
 }
 

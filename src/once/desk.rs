@@ -215,9 +215,11 @@ where
     S: Store,
 {
     async fn run(&self, fulfilment: Fulfilment, facts: &Facts, settings: &Settings) -> Ended {
-        // A database quotes what it was given, and a handler may have written through it.
-        let store_failed = |error: BoxError, fulfilment: &Fulfilment, after_handler| {
-            let error = scrub(&error.to_string(), fulfilment);
+        // The handler takes the fulfilment with it; errors are scrubbed of what this still knows.
+        let known = fulfilment.clone();
+        // A database's error may quote what the handler wrote into it.
+        let store_failed = |error: BoxError, after_handler| {
+            let error = scrub(&error.to_string(), &known);
             settings.observers.tell(&Seen::StoreFailed { facts, after_handler, error: &error });
         };
 
@@ -239,7 +241,7 @@ where
                         let verdict = match self.store.end(tx, End::Granted).await {
                             Ok(()) => Verdict::Granted,
                             Err(error) => {
-                                store_failed(error.into(), &fulfilment, true);
+                                store_failed(error.into(), true);
                                 Verdict::NotRecorded
                             }
                         };
@@ -250,22 +252,21 @@ where
                 }
             }
             Err(error) => {
-                store_failed(error, &fulfilment, false);
+                store_failed(error, false);
                 return Ended::at(Verdict::StoreUnavailable);
             }
         };
 
-        // The handler takes the fulfilment with it; its error is scrubbed of what this still knows.
-        let known = fulfilment.clone();
-        let handled =
-            async { self.handler.fulfil_in(fulfilment, &mut tx).await.map_err(Into::into) };
+        let handled = async {
+            let outcome = self.handler.fulfil_in(fulfilment, &mut tx).await;
+            outcome.map_err(|error| scrub(&BoxError::to_string(&error.into()), &known))
+        };
         let handled = AssertUnwindSafe(handled).catch_unwind().await;
 
         let (end, verdict) = match handled {
             Ok(Ok(Outcome::Fulfilled)) => (End::Granted, Verdict::Granted),
             Ok(Ok(Outcome::Pending)) => (End::Pending, Verdict::Pending),
             Ok(Err(error)) => {
-                let error = scrub(&BoxError::to_string(&error), &known);
                 settings.observers.tell(&Seen::HandlerFailed { facts, error: &error });
                 (End::Failed(error), Verdict::Failed)
             }
@@ -281,7 +282,7 @@ where
         let verdict = match self.store.end(tx, end).await {
             Ok(()) => verdict,
             Err(error) => {
-                store_failed(error.into(), &known, true);
+                store_failed(error.into(), true);
                 Verdict::NotRecorded
             }
         };
@@ -294,11 +295,13 @@ where
         facts: &Facts,
         settings: &Settings,
     ) -> Option<bool> {
-        let asked = async { self.handler.was_granted(fulfilment).await.map_err(Into::into) };
+        let asked = async {
+            let granted = self.handler.was_granted(fulfilment).await;
+            granted.map_err(|error| scrub(&BoxError::to_string(&error.into()), fulfilment))
+        };
         match AssertUnwindSafe(asked).catch_unwind().await {
             Ok(Ok(granted)) => granted,
             Ok(Err(error)) => {
-                let error = scrub(&BoxError::to_string(&error), fulfilment);
                 settings.observers.tell(&Seen::HandlerFailed { facts, error: &error });
                 None
             }

@@ -53,12 +53,14 @@ impl<F: Fulfil> Handler for F {
         let settings = Arc::clone(settings);
         Box::pin(async move {
             let known = fulfilment.clone();
-            let granted = async { self.fulfil(fulfilment).await.map_err(Into::into) };
+            let granted = async {
+                let outcome = self.fulfil(fulfilment).await;
+                outcome.map_err(|error| scrub(&BoxError::to_string(&error.into()), &known))
+            };
             Ended::at(match AssertUnwindSafe(granted).catch_unwind().await {
                 Ok(Ok(Outcome::Fulfilled)) => Verdict::Granted,
                 Ok(Ok(Outcome::Pending)) => Verdict::Pending,
                 Ok(Err(error)) => {
-                    let error = scrub(&BoxError::to_string(&error), &known);
                     let facts = &Facts::from(&known);
                     settings.observers.tell(&Seen::HandlerFailed { facts, error: &error });
                     Verdict::Failed
