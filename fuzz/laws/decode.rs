@@ -8,7 +8,7 @@ use serde_json::Value;
 use tower_firstpromoter::event::{Amount, Fulfilment};
 
 /// Panics if the law does not hold for this body.
-pub fn check(body: &[u8]) {
+pub(crate) fn check(body: &[u8]) {
     if let Ok(text) = std::str::from_utf8(body) {
         amounts_are_exact(text);
     }

@@ -22,7 +22,7 @@ const OLD: &str = "a/secret+of%2025";
 const BODY: &str = r#"{"event":{"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7}}}"#;
 
 /// Panics if the law does not hold for this head.
-pub fn check(input: &[u8]) {
+pub(crate) fn check(input: &[u8]) {
     let mut lines = input.split(|byte| *byte == b'\n');
     let mut first = lines.next().unwrap_or_default().splitn(3, |byte| *byte == b' ');
     let (Some(kind), Some(method), Some(target)) = (first.next(), first.next(), first.next())

@@ -24,7 +24,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::{
+    StreamExt,
+    future::{BoxFuture, join, poll_immediate},
+    stream::FuturesUnordered,
+};
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use serde_json::Value;
@@ -32,13 +36,14 @@ use tower::ServiceExt;
 use tower_firstpromoter::{
     Access, BoxError, Fulfil, FulfilIn, Outcome, ReplyBody, Verdict, Webhook,
     event::{Fulfilment, FulfilmentId},
+    observe::Seen,
     once::{Begin, Claim, End, MemoryStore, Once, Record, Store},
 };
 
 const SECRET: &str = "at-least-16-bytes";
 
 /// Panics if the law does not hold for this script.
-pub fn check(script: &[u8]) {
+pub(crate) fn check(script: &[u8]) {
     thread_local! {
         static RUNTIME: tokio::runtime::Runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -71,6 +76,7 @@ async fn play(mut script: Script<'_>) {
     let shop = Shop(Arc::new(Mutex::new(Books {
         mode,
         idempotent: setting & 4 != 0,
+        watched: setting & 32 != 0,
         memory: (setting >> 3) & 3,
         faults,
         ..Books::default()
@@ -98,7 +104,7 @@ async fn play(mut script: Script<'_>) {
         if step & 0x80 == 0 {
             while deliveries.next().await.is_some() {}
         } else {
-            let _ = futures::poll!(deliveries.next());
+            let _ = poll_immediate(deliveries.next()).await;
         }
     }
     while deliveries.next().await.is_some() {}
@@ -144,7 +150,7 @@ async fn afterwards(shop: &Shop, store: &Faulty) {
         } else {
             assert_eq!((status, verdict), (200, Verdict::Granted), "{recorded} {doubted}");
         }
-        let again = futures::join!(whole_delivery(&hook, id), whole_delivery(&hook, id));
+        let again = join(whole_delivery(&hook, id), whole_delivery(&hook, id)).await;
         assert_eq!((again.0.0, again.1.0), (200, 200), "again");
         assert_eq!(shop.books().granted(id), 1, "times granted");
     }
@@ -169,15 +175,24 @@ enum Hook {
 impl Hook {
     fn new(shop: &Shop, store: &Faulty) -> Self {
         let access = Access::query("key", SECRET);
-        let (mode, idempotent) = {
+        let (mode, idempotent, watched) = {
             let books = shop.books();
-            (books.mode, books.idempotent)
+            (books.mode, books.idempotent, books.watched)
+        };
+        // Whoever watches, the law holds.
+        let observer = move |_: &Seen<'_>| {
+            if watched {
+                resume_unwind(Box::new("the observer panics"));
+            }
         };
         let hook = match mode {
-            Mode::Alone => return Self::Alone(Webhook::new(shop.clone(), access)),
+            Mode::Alone => {
+                return Self::Alone(Webhook::new(shop.clone(), access).observe(observer));
+            }
             Mode::Elsewhere => Webhook::new(shop.clone(), access).once(store.clone()),
             Mode::InTransaction => Webhook::new(InTx(shop.clone()), access).once(store.clone()),
         };
+        let hook = hook.observe(observer);
         Self::Once(if idempotent { hook.handler_is_idempotent() } else { hook })
     }
 
@@ -434,6 +449,8 @@ struct Shop(Arc<Mutex<Books>>);
 struct Books {
     mode: Mode,
     idempotent: bool,
+    /// Whether an observer panics at each thing it is told.
+    watched: bool,
     /// What `was_granted` answers: the truth, nothing, an error, a panic.
     memory: u8,
     /// For the store's next calls.
