@@ -218,3 +218,8 @@ fn details(payload: Bytes) -> Result<(Fulfilment, Details), Box<dyn Error>> {
     let details = fulfilment.details()?;
     Ok((fulfilment, details))
 }
+
+pub fn find(group: &str, name: &str) -> Result<&'static Case, String> {
+    let found = CASES.iter().find(|case| case.group == group && case.name == name);
+    found.ok_or_else(|| format!("no case {group}, {name}"))
+}

@@ -1,24 +1,73 @@
-//! bench
-mod cases; mod full; mod payload; mod peers; mod valgrind;
-fn main() {
-    let a: Vec<String> = std::env::args().collect();
-    match a.get(1).map(String::as_str) {
-        Some("one") => {
-            let case = cases::CASES.iter().find(|c| c.group == a[2] && c.name == a[3]).expect("case");
-            let d = (case.run)(a[4].parse().unwrap());
-            eprintln!("{d:?}");
-        }
-        _ => {
-            println!("{:?}", cases::future_sizes());
-            let only = a.get(1);
-            let mut base = (0.0, 0.0);
-            for (i, c) in cases::CASES.iter().enumerate() {
-                if only.is_some_and(|o| !c.group.starts_with(o.as_str())) { continue }
-                let n = valgrind::per_time(c, valgrind::Tool::Callgrind).unwrap();
-                let m = valgrind::per_time(c, valgrind::Tool::Dhat).unwrap();
-                if i == 0 || cases::CASES[i-1].group != c.group { base = (n, m); }
-                println!("{:20} {:35} {:10.1} {:10.1} allocs {:6.2} {:6.2}", c.group, c.name, n, n - base.0, m, m - base.1);
-            }
+//! `tower-firstpromoter` beside what one would write, or take, instead. README.md tells what is
+//! measured and how; `run` is the command.
+
+mod bounds;
+mod cases;
+mod full;
+mod http;
+mod instructions;
+mod payload;
+mod peers;
+mod server;
+mod stalled;
+mod time;
+mod valgrind;
+
+use std::{error::Error, process::ExitCode};
+
+use bounds::Bounds;
+
+type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
+
+const USAGE: &str = "\
+run                   everything, as Markdown on standard output
+run --check           instruction counts only, compared with instructions.csv
+run --bless           instruction counts only, written to instructions.csv
+run PART...           these parts: instructions, time, http, stalled";
+
+const PARTS: [&str; 4] = ["instructions", "time", "http", "stalled"];
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(bounds) => bounds.conclude(),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
         }
     }
+}
+
+fn run() -> Result<Bounds> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut bounds = Bounds::default();
+    match &*arguments {
+        // What the parts run as processes of their own.
+        ["one", group, name, times] => {
+            let case = cases::find(group, name)?;
+            (case.run)(times.parse()?);
+        }
+        ["serve", which] => server::serve(which)?,
+        ["stall", address, count] => stalled::stall(address, count.parse()?)?,
+
+        ["--check"] => instructions::check(&mut bounds)?,
+        ["--bless"] => instructions::bless(&mut bounds)?,
+        parts if parts.iter().all(|part| PARTS.contains(part)) => {
+            let wanted = |part| parts.is_empty() || parts.contains(&part);
+            if wanted("instructions") {
+                instructions::report(&mut bounds)?;
+            }
+            if wanted("time") {
+                time::report()?;
+            }
+            if wanted("http") {
+                http::report(&mut bounds)?;
+            }
+            if wanted("stalled") {
+                stalled::report(&mut bounds)?;
+            }
+        }
+        _ => return Err(USAGE.into()),
+    }
+    Ok(bounds)
 }
