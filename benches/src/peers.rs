@@ -136,8 +136,11 @@ async fn granted(Json(delivery): Json<Delivery>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], ANSWER).into_response()
 }
 
+/// What an application says that is asked for something else.
+pub const HOME: &str = "home";
+
 async fn home() -> &'static str {
-    "home"
+    HOME
 }
 
 /// An application without a webhook.

@@ -60,12 +60,12 @@ impl Server {
         Ok(Self { address: line.trim().parse()?, child })
     }
 
-    /// In KiB: `VmRSS`, what it has in memory, or `VmHWM`, the most it ever had.
+    /// In MiB: `VmRSS`, what it has in memory, or `VmHWM`, the most it ever had.
     pub fn memory(&self, what: &str) -> Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix(what)).ok_or("no such line")?;
         let number = line.trim_start_matches(':').split_whitespace().next().ok_or("no number")?;
-        Ok(number.parse()?)
+        Ok(number.parse::<f64>()? / 1024.0)
     }
 }
 
