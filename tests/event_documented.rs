@@ -78,8 +78,8 @@ fn everything_else() {
     assert_eq!(promoter.temp_password, None);
     assert_eq!(exposed(&promoter.auth_token), Some("2-5P1Shfk2nnKaZrYFZExh-sfCThGt-2"));
     assert_eq!(promoter.default_promotion_id, Some(5680057));
-    assert_eq!(text(&promoter.pref), Some("i790yc6"));
-    assert_eq!(text(&promoter.default_ref_id), Some("referralid18"));
+    assert_eq!(exposed(&promoter.pref), Some("i790yc6"));
+    assert_eq!(exposed(&promoter.default_ref_id), Some("referralid18"));
     assert_eq!(promoter.note, None);
     assert_eq!(promoter.w8_form_url, None);
     assert_eq!(promoter.w9_form_url, None);
@@ -179,11 +179,11 @@ fn what_the_example_leaves_empty() {
     let promotion = &promotions[0];
     assert_eq!(promotion.id, Some(5680057));
     assert_eq!(text(&promotion.status), Some("offer_running"));
-    assert_eq!(text(&promotion.ref_id), Some("referralid18"));
-    assert_eq!(text(&promotion.promo_code), Some("TEA"));
+    assert_eq!(exposed(&promotion.ref_id), Some("referralid18"));
+    assert_eq!(exposed(&promotion.promo_code), Some("TEA"));
     assert_eq!(promotion.campaign_id, Some(17476));
     assert_eq!(text(&promotion.campaign_name), Some("Campaign Name"));
-    assert_eq!(text(&promotion.referral_link), Some("https://r.example"));
+    assert_eq!(exposed(&promotion.referral_link), Some("https://r.example"));
     assert!(promotion.target_reached_at.is_some());
     let ids = [
         &promotion.current_referral_reward,

@@ -44,7 +44,8 @@ impl Details {
             #[serde(deserialize_with = "lenient::object")]
             data: Option<Details>,
         }
-        let body: Body = serde_json::from_slice(bytes).map_err(InvalidDetails)?;
+        let body: Body = serde_json::from_slice(bytes)
+            .map_err(|error| InvalidDetails { line: error.line(), column: error.column() })?;
         Ok(body.data.unwrap_or_default())
     }
 }
@@ -53,23 +54,17 @@ impl Details {
 /// there twice.
 ///
 /// Members of a wrong type are no error: they read as missing.
-pub struct InvalidDetails(serde_json::Error);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidDetails {
+    // Not serde's own error, whose words may quote the payload.
+    line: usize,
+    column: usize,
+}
 
 impl fmt::Display for InvalidDetails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not serde's own words, which may quote the payload.
-        write!(
-            f,
-            "the payload's details cannot be read at line {} column {}",
-            self.0.line(),
-            self.0.column()
-        )
-    }
-}
-
-impl fmt::Debug for InvalidDetails {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "InvalidDetails({}:{})", self.0.line(), self.0.column())
+        let Self { line, column } = self;
+        write!(f, "the payload's details cannot be read at line {line} column {column}")
     }
 }
 

@@ -52,12 +52,12 @@ pub struct PromoterDetails {
     /// The promotion used where none is named.
     #[serde(deserialize_with = "lenient::number")]
     pub default_promotion_id: Option<u64>,
-    /// The promoter's parent referral id.
-    #[serde(deserialize_with = "lenient::text")]
-    pub pref: Option<String>,
+    /// The promoter's parent referral id. Such ids are often made of names.
+    #[serde(deserialize_with = "secret::lenient")]
+    pub pref: Option<Secret>,
     /// The referral id used where none is named.
-    #[serde(deserialize_with = "lenient::text")]
-    pub default_ref_id: Option<String>,
+    #[serde(deserialize_with = "secret::lenient")]
+    pub default_ref_id: Option<Secret>,
     /// Free text about the promoter.
     #[serde(deserialize_with = "secret::lenient")]
     pub note: Option<Secret>,
@@ -196,11 +196,11 @@ pub struct Promotion {
     #[serde(deserialize_with = "lenient::text")]
     pub status: Option<String>,
     /// The referral id in the promoter's link.
-    #[serde(deserialize_with = "lenient::text")]
-    pub ref_id: Option<String>,
+    #[serde(deserialize_with = "secret::lenient")]
+    pub ref_id: Option<Secret>,
     /// The coupon given to referred customers.
-    #[serde(deserialize_with = "lenient::text")]
-    pub promo_code: Option<String>,
+    #[serde(deserialize_with = "secret::lenient")]
+    pub promo_code: Option<Secret>,
     /// Which campaign.
     #[serde(deserialize_with = "lenient::number")]
     pub campaign_id: Option<u64>,
@@ -208,8 +208,8 @@ pub struct Promotion {
     #[serde(deserialize_with = "lenient::text")]
     pub campaign_name: Option<String>,
     /// The promoter's link.
-    #[serde(deserialize_with = "lenient::text")]
-    pub referral_link: Option<String>,
+    #[serde(deserialize_with = "secret::lenient")]
+    pub referral_link: Option<Secret>,
     /// When the target was reached.
     #[serde(deserialize_with = "timestamp::lenient")]
     pub target_reached_at: Option<Timestamp>,
