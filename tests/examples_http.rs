@@ -14,7 +14,7 @@ use std::{
         mpsc,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -258,6 +258,13 @@ fn check_bodies(server: &Server) {
     socket.write_all(huge.as_bytes()).expect("sent");
     assert_eq!(Answer::read(socket).status, 413, "refused by the head alone");
 
+    // A sender that waits to be asked for its body is asked only once it is let in.
+    let mut socket = server.connect();
+    let stranger = ["Content-Length: 4000", "Expect: 100-continue"];
+    let stranger = head("POST /webhooks/firstpromoter?key=wrong", &[JSON], &stranger);
+    socket.write_all(stranger.as_bytes()).expect("sent");
+    assert_eq!(Answer::read(socket).status, 401, "and its body is not read");
+
     let mut socket = server.connect();
     socket.write_all(head(&line, &[JSON], &["Content-Length: 4000"]).as_bytes()).expect("sent");
     socket.write_all(&DOCUMENTED.as_bytes()[..100]).expect("sent");
@@ -357,6 +364,25 @@ fn a_signal_lets_what_has_begun_come_to_its_end() {
             assert_eq!(server.grants().len(), 1);
         }
     }
+}
+
+/// On the real clock, once: the sender gives up after 15 seconds.
+#[test]
+fn a_stalled_upload_is_ended_in_time() {
+    let files = TempDir::new().expect("a directory");
+    let servers = ["axum", "hyper"].map(|example| Server::start(example, files.path()));
+    let sockets = servers.each_ref().map(|server| {
+        let mut socket = server.connect();
+        let head = head(&format!("POST {GOOD}"), &[JSON], &["Content-Length: 4000"]);
+        socket.write_all((head + &DOCUMENTED[..1_000]).as_bytes()).expect("sent");
+        socket
+    });
+    let start = Instant::now();
+    for socket in sockets {
+        let answer = Answer::read(socket);
+        assert_eq!((answer.status, &answer.json()["code"]), (408, &json!("body_timeout")));
+    }
+    assert!(start.elapsed() < Duration::from_secs(14), "{:?}", start.elapsed());
 }
 
 /// The README's own `curl`, as curl sends it, to a server started as the README says.
