@@ -5,6 +5,8 @@
 
 use std::{
     collections::HashSet,
+    error::Error,
+    fmt,
     future::{pending, ready},
     time::Duration,
 };
@@ -17,7 +19,7 @@ use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
 use serde_json::{Value, json};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_firstpromoter::{
-    Access, Fulfil, Outcome, Verdict, Webhook,
+    Access, BoxError, Fulfil, Outcome, Verdict, Webhook,
     event::{Fulfilment, FulfilmentId},
     fulfil_fn,
     once::{Begin, Claim, End, MemoryStore, Record, Store},
@@ -88,6 +90,18 @@ impl Store for Fake {
     }
 }
 
+/// An error that panics when it is printed.
+#[derive(Debug)]
+struct Unprintable;
+
+impl fmt::Display for Unprintable {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("{DOCUMENTED}")
+    }
+}
+
+impl Error for Unprintable {}
+
 /// What a handler does, and what it says when it is asked in doubt.
 #[derive(Clone, Copy)]
 struct Scripted(Does, Says);
@@ -96,6 +110,7 @@ struct Scripted(Does, Says);
 enum Does {
     Answer(Outcome),
     Fail,
+    FailUnprintably,
     PanicInCall,
     PanicInPoll,
     Nap,
@@ -110,12 +125,12 @@ enum Says {
 }
 
 impl Fulfil for Scripted {
-    type Error = String;
+    type Error = BoxError;
 
     fn fulfil(
         &self,
         fulfilment: Fulfilment,
-    ) -> impl Future<Output = Result<Outcome, String>> + Send {
+    ) -> impl Future<Output = Result<Outcome, BoxError>> + Send {
         let Self(does, _) = *self;
         if matches!(does, Does::PanicInCall) {
             panic!("{:?} {DOCUMENTED}", fulfilment.promoter.email);
@@ -123,18 +138,19 @@ impl Fulfil for Scripted {
         async move {
             match does {
                 Does::Answer(outcome) => Ok(outcome),
-                Does::Fail => Err(DOCUMENTED.to_owned()),
+                Does::Fail => Err(DOCUMENTED.into()),
+                Does::FailUnprintably => Err(Unprintable.into()),
                 Does::Nap => pending().await,
-                Does::Never => never(fulfilment).await,
+                Does::Never => Ok(never(fulfilment).await?),
                 Does::PanicInCall | Does::PanicInPoll => panic!("{DOCUMENTED}"),
             }
         }
     }
 
-    async fn was_granted(&self, _: &Fulfilment) -> Result<Option<bool>, String> {
+    async fn was_granted(&self, _: &Fulfilment) -> Result<Option<bool>, BoxError> {
         match self.1 {
             Says::Granted(granted) => Ok(granted),
-            Says::Fail => Err(DOCUMENTED.to_owned()),
+            Says::Fail => Err(Unprintable.into()),
             Says::Panic => panic!("{DOCUMENTED}"),
         }
     }
@@ -294,6 +310,13 @@ fn rows() -> Vec<Row> {
         row!("an error", Failed, plain(Does::Fail), example()),
         row!("an error, recorded", Failed, stored(Does::Fail, UNKNOWN, RUN, Ok(())), example()),
         row!("a panic at once", Panicked, plain(Does::PanicInCall), example()),
+        row!("an error that panics", Panicked, plain(Does::FailUnprintably), example()),
+        row!(
+            "an error that panics, with a store",
+            Panicked,
+            stored(Does::FailUnprintably, UNKNOWN, RUN, Ok(())),
+            example()
+        ),
         row!("a panic later", Panicked, plain(Does::PanicInPoll), example()),
         row!(
             "a panic at once, with a store",

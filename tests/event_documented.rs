@@ -433,7 +433,7 @@ fn twice() {
     let twice = LEAST.replacen(r#"{"id":7"#, r#"{"id":7,"note":"a","note":"b""#, 1);
     let error = read(twice).details().expect_err("twice");
     assert_eq!(error.to_string(), "the payload's details cannot be read at line 1 column 118");
-    assert_eq!(format!("{error:?}"), "InvalidDetails(1:118)");
+    assert_eq!(format!("{error:?}"), "InvalidDetails { line: 1, column: 118 }");
 }
 
 #[test]
