@@ -1,7 +1,7 @@
 //! The storm: 64 deliveries at once of each of 1,000 rewards, to handlers that nap, fail in 20 % of
 //! all calls and panic in 10 %, sent again until the answer is `200`. In one service, where the
 //! duplicates meet at the desk, and in eight services over one store, where they meet in the store.
-//! Whatever happens, every reward is granted once: none twice, none lost.
+//! Grants are made elsewhere, or in the store's own transaction where it has one. Whatever happens, every reward is granted once: none twice, none lost.
 //!
 //! A harness that has never seen a double proves nothing. So it also plays two designs that are
 //! known to be wrong, with a service that is cut off and started again all the time: a store that
@@ -10,20 +10,27 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    path::Path,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use futures::{StreamExt, stream};
+use sqlx::{
+    PgPool, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode},
+};
 use tokio::{
     runtime::{Builder, Handle},
+    task::spawn_blocking,
     time::{sleep, timeout},
 };
 use tower::ServiceExt;
 use tower_firstpromoter::{
-    Access, Fulfil, Outcome, Webhook,
+    Access, BoxError, Fulfil, FulfilIn, Outcome, Webhook,
     event::Fulfilment,
-    once::{MemoryStore, Once, RedbStore, Store},
+    observe::Seen,
+    once::{MemoryStore, Once, PostgresStore, PostgresTx, RedbStore, SqliteStore, SqliteTx, Store},
 };
 
 use crate::{
@@ -35,86 +42,157 @@ use crate::{
 mod delivery;
 #[path = "support/dice.rs"]
 mod dice;
+#[path = "support/postgres.rs"]
+mod postgres;
 
 const REWARDS: u64 = 1_000;
 const DUPLICATES: usize = 64;
 const AT_ONCE: usize = 16;
 const SERVICES: usize = 8;
 
+/// Of the pool, in which each running grant holds one.
+const CONNECTIONS: u32 = 32;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn memory_in_one_service() {
-    let handler = Handler::new("memory, one service");
-    let store = MemoryStore::new(usize::MAX);
-    storm(&handler, vec![webhook(&handler, &store)]).await.expect_each_once();
+async fn memory() {
+    for services in [1, SERVICES] {
+        let handler = Handler::new("memory", services);
+        let store = MemoryStore::new(usize::MAX);
+        storm(webhooks(&handler, &store, services)).await.expect_each_once(&handler).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn memory_in_eight_services() {
-    let handler = Handler::new("memory, eight services");
-    let store = MemoryStore::new(usize::MAX);
-    let services = (0..SERVICES).map(|_| webhook(&handler, &store)).collect();
-    storm(&handler, services).await.expect_each_once();
+async fn redb() {
+    for services in [1, SERVICES] {
+        let handler = Handler::new("redb", services);
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = RedbStore::open(dir.path().join("fulfilments.redb")).expect("opens");
+        storm(webhooks(&handler, &store, services)).await.expect_each_once(&handler).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn redb_in_one_service() {
-    let handler = Handler::new("redb, one service");
+async fn sqlite_in_its_transaction() {
+    for services in [1, SERVICES] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let pool = sqlite_pool(dir.path()).await;
+        let store = SqliteStore::new(pool.clone());
+        let handler = InSqlite::new("SQLite, in its transaction", services, pool);
+        storm(webhooks(&handler, &store, services)).await.expect_each_once(&handler).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sqlite_and_elsewhere() {
     let dir = tempfile::tempdir().expect("a directory");
-    let store = RedbStore::open(dir.path().join("fulfilments.redb")).expect("opens");
-    storm(&handler, vec![webhook(&handler, &store)]).await.expect_each_once();
+    let store = SqliteStore::new(sqlite_pool(dir.path()).await);
+    let handler = Handler::new("SQLite, elsewhere", SERVICES);
+    storm(webhooks(&handler, &store, SERVICES)).await.expect_each_once(&handler).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn redb_in_eight_services() {
-    let handler = Handler::new("redb, eight services");
-    let dir = tempfile::tempdir().expect("a directory");
-    let store = RedbStore::open(dir.path().join("fulfilments.redb")).expect("opens");
-    let services = (0..SERVICES).map(|_| webhook(&handler, &store)).collect();
-    storm(&handler, services).await.expect_each_once();
+async fn postgres_in_its_transaction() {
+    for services in [1, SERVICES] {
+        postgres::story(async move |database| {
+            let pool = database.ready(CONNECTIONS).await;
+            let store = PostgresStore::new(pool.clone());
+            let handler = InPostgres::new("PostgreSQL, in its transaction", services, pool);
+            storm(webhooks(&handler, &store, services)).await.expect_each_once(&handler).await;
+        })
+        .await;
+    }
 }
 
-#[test]
-fn redb_cut_off_all_the_time() {
-    let handler = Handler::new("redb, cut off");
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn postgres_and_elsewhere() {
+    postgres::story(async move |database| {
+        let store = PostgresStore::new(database.ready(CONNECTIONS).await);
+        let handler = Handler::new("PostgreSQL, elsewhere", SERVICES);
+        storm(webhooks(&handler, &store, SERVICES)).await.expect_each_once(&handler).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn redb_cut_off_all_the_time() {
+    let handler = Handler::new("redb, cut off", 1);
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("fulfilments.redb");
     let start = || webhook(&handler, &RedbStore::open(&path).expect("opens"));
-    storm_with_cuts(&handler, start).expect_each_once();
+    storm_with_cuts(&handler.weather, start).await.expect_each_once(&handler).await;
 }
 
-#[test]
-fn wrong_memory_across_restarts_is_seen() {
-    let handler = Handler::new("WRONG: memory, cut off");
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn wrong_memory_across_restarts_is_seen() {
+    let handler = Handler::new("WRONG: memory, cut off", 1);
     let start = || webhook(&handler, &MemoryStore::new(usize::MAX));
-    storm_with_cuts(&handler, start).expect_doubles();
+    storm_with_cuts(&handler.weather, start).await.expect_doubles(&handler).await;
 }
 
-#[test]
-fn wrong_blind_runs_of_doubts_are_seen() {
-    let handler = Handler::new("WRONG: doubts run blindly, cut off");
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn wrong_blind_runs_of_doubts_are_seen() {
+    let handler = Handler::new("WRONG: doubts run blindly, cut off", 1);
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("fulfilments.redb");
     let start = || {
         // Declared, and not true.
         webhook(&handler, &RedbStore::open(&path).expect("opens")).handler_is_idempotent()
     };
-    storm_with_cuts(&handler, start).expect_doubles();
+    storm_with_cuts(&handler.weather, start).await.expect_doubles(&handler).await;
 }
 
-fn webhook<S: Store + Clone>(handler: &Arc<Handler>, store: &S) -> Webhook<Once> {
-    Webhook::new(Arc::clone(handler), Access::query("key", SECRET)).once(store.clone())
+fn webhook<S, H>(handler: &H, store: &S) -> Webhook<Once>
+where
+    S: Store + Clone,
+    H: FulfilIn<S::Tx> + Clone,
+{
+    Webhook::new(handler.clone(), Access::query("key", SECRET))
+        .observe(|seen: &Seen<'_>| {
+            if let Seen::StoreFailed { error, .. } = seen {
+                println!("the store failed: {error}");
+            }
+        })
+        .once(store.clone())
 }
 
-/// A handler whose effect is elsewhere, and not idempotent: each grant counts.
-struct Handler {
-    name: &'static str,
-    granted: Mutex<HashMap<u64, u32>>,
+fn webhooks<S, H>(handler: &H, store: &S, services: usize) -> Vec<Webhook<Once>>
+where
+    S: Store + Clone,
+    H: FulfilIn<S::Tx> + Clone,
+{
+    (0..services).map(|_| webhook(handler, store)).collect()
+}
+
+async fn sqlite_pool(directory: &Path) -> SqlitePool {
+    let options = SqliteConnectOptions::new()
+        .filename(directory.join("app.db"))
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal);
+    let pool = SqlitePool::connect_with(options).await.expect("a database");
+    SqliteStore::new(pool.clone()).create_table().await.expect("a table");
+    let effects = "CREATE TABLE effects (id INTEGER NOT NULL)";
+    sqlx::query(effects).execute(&pool).await.expect("a table");
+    pool
+}
+
+/// What befalls every handler.
+struct Weather {
+    name: String,
     dice: Dice,
 }
 
-impl Handler {
-    fn new(name: &'static str) -> Arc<Self> {
-        Arc::new(Self { name, granted: Mutex::default(), dice: Dice::new(name) })
+enum Fate {
+    Fails,
+    PanicsBefore,
+    PanicsAfter,
+    Grants,
+}
+
+impl Weather {
+    fn new(store: &str, services: usize) -> Arc<Self> {
+        let name = format!("{store}, {services} service(s)");
+        Arc::new(Self { dice: Dice::new(&name), name })
     }
 
     async fn nap(&self) {
@@ -124,23 +202,66 @@ impl Handler {
             _ => sleep(Duration::from_micros(self.dice.roll(1..1_000))).await,
         }
     }
+
+    fn fate(&self) -> Fate {
+        match self.dice.roll(0..20) {
+            0..4 => Fate::Fails,
+            4 => Fate::PanicsBefore,
+            5 => Fate::PanicsAfter,
+            _ => Fate::Grants,
+        }
+    }
+}
+
+/// What was granted, and how often. Nothing in it is idempotent: each grant counts.
+trait Effects {
+    fn weather(&self) -> &Weather;
+
+    async fn granted(&self) -> HashMap<u64, u32>;
+}
+
+/// Grants elsewhere.
+#[derive(Clone)]
+struct Handler {
+    weather: Arc<Weather>,
+    granted: Arc<Mutex<HashMap<u64, u32>>>,
+}
+
+impl Handler {
+    fn new(store: &str, services: usize) -> Self {
+        Self { weather: Weather::new(store, services), granted: Arc::default() }
+    }
+}
+
+impl Effects for Handler {
+    fn weather(&self) -> &Weather {
+        &self.weather
+    }
+
+    async fn granted(&self) -> HashMap<u64, u32> {
+        self.granted.lock().expect("whole").clone()
+    }
 }
 
 impl Fulfil for Handler {
     type Error = String;
 
     async fn fulfil(&self, fulfilment: Fulfilment) -> Result<Outcome, String> {
-        self.nap().await;
-        let fate = self.dice.roll(0..20);
-        match fate {
-            0..4 => return Err("nothing granted, call me again".to_owned()),
-            4 => panic("before the grant"),
-            _ => *self.granted.lock().expect("whole").entry(fulfilment.id.get()).or_default() += 1,
+        self.weather.nap().await;
+        let grant = || {
+            let mut granted = self.granted.lock().expect("whole");
+            *granted.entry(fulfilment.id.get()).or_default() += 1;
+        };
+        match self.weather.fate() {
+            Fate::Fails => return Err("nothing granted, call me again".to_owned()),
+            Fate::PanicsBefore => panic("before the grant"),
+            Fate::PanicsAfter => {
+                grant();
+                panic("after the grant");
+            }
+            Fate::Grants => grant(),
         }
-        if fate == 5 {
-            panic("after the grant");
-        }
-        self.nap().await;
+        self.weather.nap().await;
         Ok(Outcome::Fulfilled)
     }
 
@@ -149,79 +270,124 @@ impl Fulfil for Handler {
     }
 }
 
+/// A handler that grants in the store's transaction. It fails after it has written, so that its
+/// writes must be undone.
+macro_rules! grants_in {
+    ($tx:ty, $name:ident, $pool:ty) => {
+        #[derive(Clone)]
+        struct $name {
+            weather: Arc<Weather>,
+            pool: $pool,
+        }
+
+        impl $name {
+            fn new(store: &str, services: usize, pool: $pool) -> Self {
+                Self { weather: Weather::new(store, services), pool }
+            }
+        }
+
+        impl Effects for $name {
+            fn weather(&self) -> &Weather {
+                &self.weather
+            }
+
+            async fn granted(&self) -> HashMap<u64, u32> {
+                let rows: Vec<(i64, i64)> =
+                    sqlx::query_as("SELECT id, count(*) FROM effects GROUP BY id")
+                        .fetch_all(&self.pool)
+                        .await
+                        .expect("the effects");
+                rows.into_iter().map(|(id, times)| (id as u64, times as u32)).collect()
+            }
+        }
+
+        impl FulfilIn<$tx> for $name {
+            type Error = BoxError;
+
+            async fn fulfil_in(&self, f: Fulfilment, tx: &mut $tx) -> Result<Outcome, BoxError> {
+                self.weather.nap().await;
+                let fate = self.weather.fate();
+                if let Fate::PanicsBefore = fate {
+                    panic("before the grant");
+                }
+                let id = f.id.get() as i64;
+                sqlx::query("INSERT INTO effects VALUES ($1)").bind(id).execute(&mut **tx).await?;
+                match fate {
+                    Fate::Fails => return Err("undo it, and call me again".into()),
+                    Fate::PanicsAfter => panic("after the grant"),
+                    _ => {}
+                }
+                self.weather.nap().await;
+                Ok(Outcome::Fulfilled)
+            }
+        }
+    };
+}
+
+grants_in!(SqliteTx, InSqlite, SqlitePool);
+grants_in!(PostgresTx, InPostgres, PgPool);
+
 /// Without the hook, whose output would be the whole log.
 fn panic(when: &'static str) -> ! {
     std::panic::resume_unwind(Box::new(when))
 }
 
-/// What came of it.
-struct Report {
-    name: &'static str,
-    granted: HashMap<u64, u32>,
+/// What was heard.
+#[derive(Default)]
+struct Heard {
     acknowledged: HashSet<u64>,
     answers: BTreeMap<u16, u64>,
     cuts: u32,
     took: Duration,
 }
 
-impl Report {
-    fn doubles(&self) -> usize {
-        self.granted.values().filter(|times| **times > 1).count()
-    }
-
-    #[track_caller]
-    fn expect_each_once(&self) {
-        self.print();
-        let lost = (1..=REWARDS).filter(|id| !self.granted.contains_key(id)).count();
-        assert_eq!((self.doubles(), lost), (0, 0), "granted twice, lost");
+impl Heard {
+    async fn expect_each_once(&self, effects: &impl Effects) {
+        let (doubles, lost) = self.report(effects).await;
+        assert_eq!((doubles, lost), (0, 0), "granted twice, lost");
         assert_eq!(self.acknowledged.len() as u64, REWARDS, "every one was answered with 200");
     }
 
-    #[track_caller]
-    fn expect_doubles(&self) {
-        self.print();
-        assert!(self.doubles() > 0, "the storm does not see what is wrong with this design");
+    async fn expect_doubles(&self, effects: &impl Effects) {
+        let (doubles, _) = self.report(effects).await;
+        assert!(doubles > 0, "the storm does not see what is wrong with this design");
     }
 
-    fn print(&self) {
-        let Self { name, answers, cuts, took, .. } = self;
-        let requests: u64 = answers.values().sum();
-        let doubles = self.doubles();
+    async fn report(&self, effects: &impl Effects) -> (usize, usize) {
+        let granted = effects.granted().await;
+        let doubles = granted.values().filter(|times| **times > 1).count();
+        let lost = (1..=REWARDS).filter(|id| !granted.contains_key(id)).count();
+        let Self { answers, cuts, took, .. } = self;
         println!(
-            "{name}: {requests} requests in {took:.1?}, {cuts} cuts, {doubles} doubles, {answers:?}"
+            "{}: {} requests in {took:.1?}, {cuts} cuts, {doubles} doubles, {lost} lost, {answers:?}",
+            effects.weather().name,
+            answers.values().sum::<u64>(),
         );
+        (doubles, lost)
     }
 }
 
-/// What has been heard so far.
-#[derive(Default)]
-struct Heard {
-    acknowledged: HashSet<u64>,
-    answers: BTreeMap<u16, u64>,
-}
-
-async fn storm(handler: &Handler, services: Vec<Webhook<Once>>) -> Report {
+async fn storm(services: Vec<Webhook<Once>>) -> Heard {
     let (start, heard) = (Instant::now(), Mutex::default());
     deliver(&Handle::current(), &services, &heard).await;
-    report(handler, heard, 0, start)
+    Heard { took: start.elapsed(), ..heard.into_inner().expect("whole") }
 }
 
 /// The service has a runtime of its own, which ends at any moment: what was running stops at its
 /// next `await`, as in a process that is killed. Whoever was not answered sends it again.
-fn storm_with_cuts(handler: &Handler, service: impl Fn() -> Webhook<Once>) -> Report {
+async fn storm_with_cuts(weather: &Weather, service: impl Fn() -> Webhook<Once>) -> Heard {
     let (start, heard, mut cuts) = (Instant::now(), Mutex::default(), 0);
-    let sender = Builder::new_current_thread().enable_all().build().expect("a runtime");
     loop {
         let process =
             Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let services = [service()];
-        let life = Duration::from_millis(handler.dice.roll(40..250));
-        let all = deliver(process.handle(), &services, &heard);
-        let ended = sender.block_on(async { timeout(life, all).await }).is_ok();
+        let life = Duration::from_millis(weather.dice.roll(40..250));
+        let ended = timeout(life, deliver(process.handle(), &services, &heard)).await.is_ok();
         drop(services);
-        process.shutdown_timeout(Duration::from_secs(5));
+        let end = move || process.shutdown_timeout(Duration::from_secs(5));
+        spawn_blocking(end).await.expect("no panic");
         if ended {
-            return report(handler, heard, cuts, start);
+            return Heard { took: start.elapsed(), cuts, ..heard.into_inner().expect("whole") };
         }
         cuts += 1;
     }
@@ -255,10 +421,4 @@ async fn deliver(process: &Handle, services: &[Webhook<Once>], heard: &Mutex<Hea
             }
         })
         .await;
-}
-
-fn report(handler: &Handler, heard: Mutex<Heard>, cuts: u32, start: Instant) -> Report {
-    let Heard { acknowledged, answers } = heard.into_inner().expect("whole");
-    let granted = handler.granted.lock().expect("whole").clone();
-    Report { name: handler.name, granted, acknowledged, answers, cuts, took: start.elapsed() }
 }
