@@ -118,13 +118,16 @@ async fn frozen_and_woken() {
         assert_eq!(deliver(&here, 1).await, Verdict::InProgress);
         let verdict = loop {
             match deliver(&here, 1).await {
-                Verdict::InProgress => sleep(Duration::from_millis(50)).await,
+                Verdict::InProgress => {
+                    assert!(stopped.elapsed() < Duration::from_secs(20), "the row is never free");
+                    sleep(Duration::from_millis(50)).await;
+                }
                 verdict => break verdict,
             }
         };
         assert_eq!(verdict, Verdict::Granted);
         let waited = stopped.elapsed();
-        assert!((700..5_000).contains(&waited.as_millis()), "{waited:?}");
+        assert!(waited >= Duration::from_millis(700), "{waited:?}");
 
         frozen.signal("-CONT");
         assert_eq!(frozen.answer().await, (1, "not_recorded".to_owned()));
