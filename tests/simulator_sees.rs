@@ -184,6 +184,24 @@ async fn one_that_deduplicates_on_who_and_what() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_keeps_the_last_id_only() {
+    let db = Db::default();
+    let receiver = receiver!(db, |body| {
+        let id = body["data"]["id"].as_u64().unwrap_or_default();
+        if (id..id + 1_000).any(|newer| db.knows(newer)) {
+            return StatusCode::OK;
+        }
+        db.note(id);
+        db.grant(&body["data"])
+    });
+    let report = audit(&db, receiver).await;
+    assert_eq!(fault_at(&report, "the answer is lost"), None);
+    let equal = report.courses().iter().filter(|course| course.name == "equal rewards at once");
+    let faults: Vec<_> = equal.map(|course| course.fault).collect();
+    assert_eq!(faults, [None, Some(UntrueOk), Some(UntrueOk)], "the youngest came first");
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_whose_work_ends_with_the_connection() {
     // Too slow for any delivery to see its end, however often it is sent.
     let db = Db::default();
@@ -341,6 +359,26 @@ async fn one_that_grants_whatever_has_an_id() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_grants_the_wrong_thing_later() {
+    let db = Db::default();
+    let tables = db.clone();
+    let receiver = service_fn(move |request: Request<Full<Bytes>>| {
+        let db = tables.clone();
+        async move {
+            let Ok(body) = request.into_body().collect().await;
+            tokio::spawn(async move {
+                sleep(Duration::from_secs(60)).await;
+                let body: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
+                db.grant(&body["data"]);
+            });
+            Ok::<_, Infallible>(Response::new(String::new()))
+        }
+    });
+    let report = audit(&db, receiver).await;
+    assert_eq!(fault_at(&report, "the event reward_created"), Some(WronglyGranted));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_always_fails_or_breaks_off() {
     let db = Db::default();
     let receiver = receiver!(db, |_body| StatusCode::INTERNAL_SERVER_ERROR);
@@ -479,6 +517,22 @@ async fn a_user_and_a_password_in_the_url() {
 async fn nobody_waits_for_hours_by_mistake() {
     let receiver = by_hand(async |_| StatusCode::INTERNAL_SERVER_ERROR);
     FirstPromoter::new(receiver, URL).send(&Payload::new(1), Mishap::None).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_rewards_in_tasks_of_their_own() {
+    let db = Db::default();
+    let sender = FirstPromoter::new(right(&db, Manner::FailsTwice), URL);
+    let mut storm = tokio::task::JoinSet::new();
+    for id in 0..100 {
+        let sender = sender.clone();
+        storm.spawn(async move { sender.send(&Payload::new(id), Mishap::Duplicates(8)).await });
+    }
+    while let Some(course) = storm.join_next().await {
+        let course = course.expect("no task panics");
+        assert_eq!(course.shown, Shown::Fulfilled, "{course}");
+        assert_eq!(db.times_granted(course.id), 1, "{course}");
+    }
 }
 
 #[test]
