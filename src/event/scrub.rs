@@ -28,6 +28,9 @@ pub(crate) fn scrub(text: &str, fulfilment: &Fulfilment) -> String {
     // These may have come as numbers.
     private.extend(fulfilment.promoter.email.clone());
     private.extend(fulfilment.promoter.cust_id.clone());
+    // And as `{:?}` writes them: an address holds line breaks.
+    let quoted: Vec<_> = private.iter().map(|text| format!("{text:?}")).collect();
+    private.extend(quoted.iter().map(|text| text[1..text.len() - 1].to_owned()));
     private.retain(|text| text.len() >= SHORTEST);
     private.iter_mut().for_each(|text| text.make_ascii_lowercase());
     private.sort_unstable();
@@ -161,6 +164,11 @@ mod tests {
                 "for [redacted]",
             ),
             ("naïve ann@example.comé", EMAIL, "naïve [redacted]é"),
+            (
+                r#"nobody at "1 High Street\r\nYork""#,
+                r#","profile":{"address":"1 High Street\r\nYork"}"#,
+                r#"nobody at "[redacted]""#,
+            ),
         ] {
             assert_eq!(scrubbed(text, promoter, ""), clean);
         }
