@@ -55,15 +55,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .layer(webhook.clone().at("/webhooks/firstpromoter"));
 
     let listener = TcpListener::bind(("127.0.0.1", or("PORT", "3000").parse()?)).await?;
-    println!("listening on http://{}", listener.local_addr()?);
+    let stop = stop_signal()?;
+    let mut lines = format!("listening on http://{}\n", listener.local_addr()?);
     if env::var_os("WEBHOOK_KEY").is_none() {
-        println!("WEBHOOK_KEY is not set, so the key is: {key}");
+        lines += &format!("WEBHOOK_KEY is not set, so the key is: {key}\n");
     }
-    let stop = async {
-        let _ = tokio::signal::ctrl_c().await;
-        info!("stopping");
-    };
+    print!("{lines}"); // all at once: whoever waits for the first line may then hang up
     axum::serve(listener, app).with_graceful_shutdown(stop).await?;
+    info!("stopped listening");
     timeout(Duration::from_secs(15), webhook.close()).await?;
     info!("every grant has ended");
     Ok(())
@@ -136,4 +135,21 @@ impl Fulfil for Grants {
         info!(granted, "an earlier attempt was cut off, so the book of grants was looked into");
         Ok(Some(granted))
     }
+}
+
+/// Resolves on SIGINT or SIGTERM, which are listened for from this call on.
+#[cfg(unix)]
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+    })
+}
+
+#[cfg(not(unix))]
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    Ok(async { tokio::signal::ctrl_c().await.expect("the signal can be listened for") })
 }

@@ -4,7 +4,7 @@
 //! change what becomes of a reward.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::BTreeSet,
     convert::Infallible,
     future::{pending, ready},
@@ -200,14 +200,26 @@ async fn a_grant_is_followed_past_the_hang_up() {
 async fn nothing_private_is_seen() {
     let watch = Watch::start();
     let seen = Arc::new(Mutex::new(String::new()));
-    for access in [Access::query("key", KEY), Access::basic("sender", PASSWORD)] {
+    let end_seen = async |verdict, access: &Access| {
+        let seen = Arc::clone(&seen);
+        end_in_observed(verdict, access.clone(), move |fact| {
+            use std::fmt::Write;
+            writeln!(seen.lock().expect("seen"), "{fact:?}").expect("a string");
+        })
+        .await;
+    };
+    let query = Access::query("key", KEY);
+    for access in [&query, &Access::basic("sender", PASSWORD)] {
         for verdict in Verdict::ALL {
-            let seen = Arc::clone(&seen);
-            end_in_observed(verdict, access.clone(), move |fact| {
-                use std::fmt::Write;
-                writeln!(seen.lock().expect("seen"), "{fact:?}").expect("a string");
-            })
-            .await;
+            end_seen(verdict, access).await;
+        }
+    }
+    let mut private = private(&delivery());
+    assert!(private.len() > 30, "the payload has much to hide");
+    for first in (0..private.len()).step_by(QUOTES) {
+        QUOTED.set(first);
+        for verdict in [Verdict::Failed, Verdict::StoreUnavailable, Verdict::NotRecorded] {
+            end_seen(verdict, &query).await;
         }
     }
     let seen = seen.lock().expect("seen");
@@ -215,11 +227,12 @@ async fn nothing_private_is_seen() {
     assert!(captured.contains("no user [redacted]"), "the errors are there: {captured}");
     assert!(captured.contains("the row of [redacted]"), "{captured}");
 
-    let mut private = vec![KEY.to_owned(), PASSWORD.to_owned(), wire(KEY)];
-    private.extend([basic_token(), delivery()["data"]["promoter"]["cust_id"].to_string()]);
-    texts(&delivery()["data"]["promoter"], &mut private);
-    texts(&delivery()["data"]["campaign"]["default_webhook_url"], &mut private);
-    assert!(private.len() > 40, "the payload has much to hide");
+    // As they stand, and once and twice quoted, because what is captured is quoted itself.
+    let inside = |text: &String| format!("{text:?}")[1..].trim_end_matches('"').to_owned();
+    let quoted: Vec<_> = private.iter().map(inside).collect();
+    private.extend(quoted.iter().map(inside));
+    private.extend(quoted);
+    private.extend([KEY.to_owned(), wire(KEY), PASSWORD.to_owned(), basic_token()]);
     let captured = captured.to_lowercase();
     for text in private {
         assert!(!captured.contains(&text.to_lowercase()), "{text} was seen");
@@ -322,14 +335,34 @@ impl Fulfil for Handler {
     }
 }
 
-/// An error that quotes all there is to quote, and the address in lower case, too.
+thread_local! {
+    /// Which of the private texts come next in an error; all of them would not fit into one.
+    static QUOTED: Cell<usize> = const { Cell::new(0) };
+}
+
+const QUOTES: usize = 10;
+
+/// An error that quotes some of what there is to quote, as it stands and as `{:?}` has it.
 fn indiscreet(start: &str, fulfilment: &Fulfilment) -> BoxError {
-    let mut private = vec![fulfilment.promoter.email.clone().unwrap_or_default().to_lowercase()];
-    let body: Value = serde_json::from_slice(fulfilment.as_bytes()).expect("JSON");
-    private.push(body["data"]["promoter"]["cust_id"].to_string());
-    texts(&body["data"]["promoter"], &mut private);
+    let body = serde_json::from_slice(fulfilment.as_bytes()).expect("JSON");
+    let quoted: String = private(&body)
+        .iter()
+        .skip(QUOTED.get())
+        .take(QUOTES)
+        .map(|text| format!(" {text} {text:?}"))
+        .collect();
+    format!("{start}{quoted}").into()
+}
+
+/// What must not be seen of a delivery. The address in lower case as well, as handlers look it up.
+fn private(body: &Value) -> Vec<String> {
+    let promoter = &body["data"]["promoter"];
+    let mut private = Vec::new();
+    texts(promoter, &mut private);
     texts(&body["data"]["campaign"]["default_webhook_url"], &mut private);
-    format!("{start} {}", private.join(" ")).into()
+    private.push(promoter["cust_id"].to_string());
+    private.push(promoter["email"].as_str().expect("a text").to_lowercase());
+    private
 }
 
 /// A store that fails at one of its verbs, with the words of a constraint.

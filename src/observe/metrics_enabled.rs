@@ -69,7 +69,7 @@ fn introduce() {
     ONCE.call_once(|| {
         describe_counter!(DELIVERIES, "Deliveries answered, by outcome and unit.");
         describe_histogram!(DURATION, Seconds, "From a delivery's head to its answer, by outcome.");
-        describe_counter!(JOINED, "Deliveries that waited for a grant begun by another one.");
+        describe_counter!(JOINED, "Deliveries that heard the end of a grant begun by another.");
         describe_counter!(IN_DOUBT, "Deliveries of rewards in doubt, which an operator settles.");
         describe_counter!(HANG_UPS, "Deliveries whose sender hung up before the answer.");
         describe_counter!(LATE_ENDS, "Grants that ended when nobody waited any more, by outcome.");

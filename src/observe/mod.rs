@@ -10,7 +10,9 @@
 //! Each delivery is a span, `firstpromoter.delivery`, with the target `tower_firstpromoter`. The
 //! handler runs in it, also when that goes on after the delivery, so that its own log lines belong
 //! to the reward. A duplicate that waits for a running grant has a span of its own. Fields are
-//! recorded as they become known; their names are OpenTelemetry's where it has one.
+//! recorded as they become known; their names are OpenTelemetry's where it has one. An event that is
+//! [handed on](crate::intercept::InterceptLayer::pass_other_events) is the application's: its span
+//! ends without an outcome, and it is not counted.
 //!
 //! | field of the span | what it says |
 //! |---|---|
@@ -19,7 +21,7 @@
 //! | `firstpromoter.unit` | `data.unit`, its first 40 bytes |
 //! | `firstpromoter.amount` | `data.amount`, exactly |
 //! | `firstpromoter.attempt` | how often a grant was begun, where it was begun this time |
-//! | `firstpromoter.joined` | `true` if it waited for a grant that another delivery had begun |
+//! | `firstpromoter.joined` | `true` if it heard the end of a grant that another delivery had begun |
 //! | `firstpromoter.outcome` | the [`code`](Verdict::code) of how it ended, or `hung_up` |
 //! | `firstpromoter.duration` | seconds from the head to the answer; needs the `tokio` feature |
 //! | `http.response.status_code` | what the sender was told |
@@ -45,7 +47,7 @@
 //! |---|---|---|
 //! | `firstpromoter_deliveries_total` | `code`, `unit` | deliveries answered |
 //! | `firstpromoter_delivery_duration_seconds` | `code` | a histogram, from the head to the answer; needs the `tokio` feature |
-//! | `firstpromoter_joined_deliveries_total` | | those that waited for a grant begun by another one |
+//! | `firstpromoter_joined_deliveries_total` | | those that heard the end of a grant begun by another one |
 //! | `firstpromoter_in_doubt_total` | | those of rewards in doubt: an operator has to look |
 //! | `firstpromoter_hang_ups_total` | | senders that were gone before the answer |
 //! | `firstpromoter_late_ends_total` | `code` | grants that ended when nobody waited any more |
