@@ -15,6 +15,9 @@ pub mod who_may_call {}
 pub mod choosing_a_store {}
 
 #[doc = include_str!("postgres_schema.md")]
+#[doc = "```sql"]
+#[doc = include_str!("../once/schema/postgres.sql")]
+#[doc = "```"]
 pub mod postgres_schema {}
 
 #[doc = include_str!("slow_grants.md")]
