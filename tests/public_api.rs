@@ -38,7 +38,10 @@ use tower_firstpromoter::{
         PassOtherEventsLayer, ResponseBody,
     },
     observe::{Facts, Observer, Seen},
-    once::{Begin, Claim, End, MemoryStore, MemoryTx, Once, Record, State, Store},
+    once::{
+        Begin, Claim, End, MemoryStore, MemoryTx, Once, PostgresError, PostgresStore, PostgresTx,
+        Record, RedbError, RedbStore, RedbTx, SqliteError, SqliteStore, SqliteTx, State, Store,
+    },
     webhook::WebhookFuture,
 };
 
@@ -100,7 +103,8 @@ fn auto_traits() {
             [Clone + Debug + Send + Sync + Unpin + 'static];
         Intercept<AppService, Handler>, PassOtherEvents<AppService, Handler, Upload>:
             [Clone + Debug + Send + Sync + Unpin + 'static];
-        Access, BoxFulfil, FulfilFn<App>, FulfilService<AppService>, Once, MemoryStore:
+        Access, BoxFulfil, FulfilFn<App>, FulfilService<AppService>, Once, MemoryStore,
+        RedbStore, PostgresStore, SqliteStore:
             [Clone + Send + Sync + Unpin + 'static];
 
         // What a server drives: it needs `Send`, and the body need be nothing more.
@@ -119,9 +123,10 @@ fn auto_traits() {
         Amount, FulfilmentId, PromoterId, State, Verdict, Outcome: [Copy + Eq + std::hash::Hash];
         Seen<'static>: [Copy + Debug + Send + Sync + Unpin];
         Begin<MemoryTx>, MemoryTx: [Debug + Send + Sync + Unpin + 'static];
+        RedbTx, PostgresTx, SqliteTx: [Debug + Send + 'static];
 
         // Errors, for `?` into anything.
-        DecodeError, InvalidAmount, InvalidDetails, InvalidId:
+        DecodeError, InvalidAmount, InvalidDetails, InvalidId, RedbError, PostgresError, SqliteError:
             [Error + Into<BoxError> + Send + Sync + Unpin + 'static];
     }
 }
@@ -375,9 +380,9 @@ fn errors_do_not_quote_the_payload() {
         redacts(&error);
         assert!(!error.to_string().contains(QUIET), "{error}");
     }
-    let lone_surrogate = text.replace(r#""note":"KEPT-QUIET"#, r#""note":"\ud800KEPT-QUIET"#);
-    let fulfilment = Fulfilment::decode(lone_surrogate).expect("not needed to grant");
-    let error = fulfilment.details().expect_err("half of a surrogate pair");
+    let too_large = text.replace(r#""campaign":{"#, r#""campaign":1e400,"KEPT-QUIET":{"#);
+    let fulfilment = Fulfilment::decode(too_large).expect("not needed to grant");
+    let error = fulfilment.details().expect_err("no number of any kind");
     redacts(&error);
     assert!(!error.to_string().contains(QUIET), "{error}");
 
