@@ -342,6 +342,17 @@ fn short_secrets_are_refused() {
 }
 
 #[test]
+fn a_secret_path_below_everything_is_refused() {
+    let at = |path| {
+        std::panic::catch_unwind(|| {
+            Webhook::new(fulfil_fn(fulfilled), Access::secret_path(NEW)).at(path)
+        })
+    };
+    assert!(at("/").is_err());
+    assert!(at("/hook").is_ok());
+}
+
+#[test]
 fn debug_redacts() {
     let header = HeaderName::from_static("x-key");
     for (access, expected) in [

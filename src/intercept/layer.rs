@@ -29,7 +29,8 @@ impl<F: Handler> InterceptLayer<F> {
     ///
     /// The request comes with every header as it came and its body whole, in one piece, which
     /// `body` turns into the type that the service takes. It has passed the [`Access`](crate::Access)
-    /// check.
+    /// check. As it may be called, the service within is held ready while a delivery is read and
+    /// granted, which counts against a concurrency limit in it.
     ///
     /// ```
     /// use axum::{Router, body::Body, routing::post};
@@ -86,6 +87,10 @@ pub(super) struct Path {
 impl Path {
     #[track_caller]
     fn new(path: &str, secret_below: bool) -> Self {
+        assert!(
+            !(secret_below && path == "/"),
+            "`Webhook::at(\"/\")` with a secret path would take every path of one segment",
+        );
         if let Some(problem) = never_matches(path) {
             panic!("`Webhook::at({path:?})` would never match a request: {problem}");
         }

@@ -68,7 +68,8 @@ enum Kind {
 impl Access {
     /// A secret in the query: `https://example.com/webhooks/firstpromoter?key=SECRET`.
     ///
-    /// The parameter must be there exactly once.
+    /// The parameter must be there exactly once. Letters and digits need no escaping, as
+    /// `openssl rand -hex 24` prints them; a `+` means a blank in a query.
     #[track_caller]
     pub fn query(name: impl Into<Box<str>>, secret: impl AsRef<str>) -> Self {
         Self(Kind::Query { name: name.into(), secrets: Secrets::new(secret.as_ref()) })

@@ -215,8 +215,10 @@ impl<B: Body> Delivery<B> {
         ended: Ended,
         problem: Option<&'static str>,
     ) -> Response<ReplyBody> {
-        let this = self.project();
+        let mut this = self.project();
         *this.answered = true;
+        // The body and the grant have had their say; a host may keep the future for longer.
+        this.stage.set(Stage::Refused { verdict: ended.verdict });
         let (facts, elapsed) = (this.facts.as_ref(), this.start.elapsed());
         this.span.set_end(ended, elapsed);
         let Ended { verdict, attempt, joined } = ended;
