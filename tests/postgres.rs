@@ -324,6 +324,7 @@ async fn an_attempt_that_was_overtaken_in_the_gap_gives_way() {
             (2, "UPDATE firstpromoter_fulfilments SET attempts = attempts + 1", "busy"),
             (3, "UPDATE firstpromoter_fulfilments SET state = 'granted'", "busy"),
             (4, "DELETE FROM firstpromoter_fulfilments", "busy"),
+            (5, CUT, "cut"),
         ] {
             let asks = tokio::spawn({
                 let (store, claim) = (store.clone(), claim(id, false));
@@ -338,13 +339,16 @@ async fn an_attempt_that_was_overtaken_in_the_gap_gives_way() {
             }
             assert!(!asks.is_finished());
             other.commit().await.expect("a commit");
-            let answer = match asks.await.expect("no panic").expect("a database") {
-                Begin::Run { .. } => "run",
-                Begin::Busy => "busy",
-                other => panic!("{other:?}"),
+            let answer = match asks.await.expect("no panic") {
+                Ok(Begin::Run { .. }) => "run",
+                Ok(Begin::Busy) => "busy",
+                Ok(other) => panic!("{other:?}"),
+                Err(_) => "cut",
             };
             assert_eq!(answer, expected, "{meanwhile}");
         }
+        // It had not begun, so it is in no doubt.
+        assert_eq!(begin(&store, &claim(5, false)).await.0, "run");
     })
     .await;
 }
@@ -376,14 +380,8 @@ async fn a_grant_elsewhere_that_was_cut_off_is_asked_about() {
 }
 
 /// Ends every session of the database but the one that asks.
-async fn cut(pool: &PgPool) {
-    run(
-        pool,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-         WHERE datname = current_database() AND pid <> pg_backend_pid()",
-    )
-    .await;
-}
+const CUT: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+    WHERE datname = current_database() AND pid <> pg_backend_pid()";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_is_cut_while_the_handler_runs() {
@@ -394,7 +392,7 @@ async fn a_connection_is_cut_while_the_handler_runs() {
             let (knife, first) = (cutting.clone(), once.swap(false, Ordering::SeqCst));
             async move {
                 if first {
-                    cut(&knife).await;
+                    run(&knife, CUT).await;
                 }
                 Ok(Outcome::Fulfilled)
             }
@@ -411,7 +409,7 @@ async fn a_connection_is_cut_while_the_handler_runs() {
         let elsewhere = webhook(handler.clone(), PostgresStore::new(db.pool(4).await));
         let cutting = async {
             tokio::time::sleep(Duration::from_millis(150)).await;
-            cut(&knife).await;
+            run(&knife, CUT).await;
         };
         let (verdict, ()) = tokio::join!(deliver(&elsewhere, 2), cutting);
         assert_eq!((verdict, handler.grants()), (Verdict::Granted, 1));

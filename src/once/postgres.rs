@@ -86,8 +86,8 @@ use crate::event::FulfilmentId;
 /// none. A plain [`Fulfil`] whose handler uses the same pool needs another one meanwhile, so give
 /// it a pool of its own, or grants that hold all connections wait for each other.
 ///
-/// It works behind PgBouncer in transaction mode: nothing of ours outlives a transaction. Prepared
-/// statements need PgBouncer's `max_prepared_statements`, as everything in sqlx does.
+/// Nothing of ours outlives a transaction, as PgBouncer's transaction mode asks for. Prepared
+/// statements need its `max_prepared_statements`, as everything in sqlx does.
 ///
 /// # How a grant is begun
 ///
@@ -163,7 +163,7 @@ const END: &str = "UPDATE firstpromoter_fulfilments \
         changed = clock_timestamp() \
     WHERE namespace = $1 AND id = $2::text::numeric AND state <> 'granted'";
 
-const END_STARTED: &str = "UPDATE firstpromoter_fulfilments \
+const AMEND: &str = "UPDATE firstpromoter_fulfilments \
     SET state = $3, last_error = coalesce($4, last_error), changed = clock_timestamp() \
     WHERE namespace = $1 AND id = $2::text::numeric AND state = 'started' AND xmin::text = $5 \
         AND set_config('synchronous_commit', 'on', true) = 'on'";
@@ -299,14 +299,15 @@ impl PostgresStore {
         } else {
             let (version,): (String,) =
                 query_as(START).bind(&*self.namespace).bind(&id).fetch_one(&mut *tx).await?;
-            self.next_transaction(&mut tx).await?;
-            let now: Option<(String,)> = query_as(LOCK_AGAIN)
-                .bind(&*self.namespace)
-                .bind(&id)
-                .fetch_optional(&mut *tx)
-                .await?;
-            if now.is_none_or(|(now,)| now != version) {
-                return let_go(tx, Some(Begin::Busy)).await;
+            match self.lock_again(&mut tx, &id).await {
+                Ok(Some(now)) if now == version => {}
+                Ok(_) => return let_go(tx, Some(Begin::Busy)).await,
+                Err(problem) => {
+                    // Nothing was granted, so let it not look like a doubt, if that can be helped.
+                    drop(tx);
+                    self.amend(&id, &version, before, &None).await;
+                    return Err(problem);
+                }
             }
             Some(version)
         };
@@ -345,6 +346,32 @@ impl PostgresStore {
             Err(error) if is_lock_timeout(&error) => let_go(tx, None).await,
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Commits, locks the row again, and says which version of it that is.
+    async fn lock_again(
+        &self,
+        tx: &mut Transaction<'static, Postgres>,
+        id: &str,
+    ) -> Result<Option<String>, PostgresError> {
+        self.next_transaction(tx).await?;
+        let lock = query_as(LOCK_AGAIN).bind(&*self.namespace).bind(id);
+        let locked: Option<(String,)> = lock.fetch_optional(&mut **tx).await?;
+        Ok(locked.map(|(version,)| version))
+    }
+
+    /// Says on another connection how a started attempt ended. `false` if that is not known, or the
+    /// row is no longer as the attempt left it, so that another has begun.
+    async fn amend(&self, id: &str, version: &str, state: State, error: &Option<String>) -> bool {
+        let amended = query(AMEND)
+            .bind(&*self.namespace)
+            .bind(id)
+            .bind(state.as_str())
+            .bind(error)
+            .bind(version)
+            .execute(&self.pool)
+            .await;
+        amended.is_ok_and(|amended| amended.rows_affected() == 1)
     }
 
     /// Writes down how the grant ended, in the transaction in which it was made.
@@ -421,18 +448,9 @@ impl Store for PostgresStore {
             Ok(()) => return Ok(()),
             Err(problem) => problem,
         };
-        // A grant made elsewhere is not undone with the connection. If the row is still as this
-        // attempt left it, nobody has begun another, and another connection can say how it ended.
+        // A grant made elsewhere is not undone with the connection, so it is worth another try.
         if let Some(version) = started {
-            let ended = query(END_STARTED)
-                .bind(&*self.namespace)
-                .bind(&id)
-                .bind(state.as_str())
-                .bind(&error)
-                .bind(version)
-                .execute(&self.pool)
-                .await;
-            if ended.is_ok_and(|ended| ended.rows_affected() == 1) {
+            if self.amend(&id, &version, state, &error).await {
                 return Ok(());
             }
         }

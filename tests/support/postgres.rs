@@ -40,8 +40,9 @@ where
         raw_sql(AssertSqlSafe(sql)).execute(&admin).await.expect("a statement of the test's");
     };
     run(format!("CREATE DATABASE {name}")).await;
-    let (front, _) = server.rsplit_once('/').expect("a path in the URL");
-    let database = Database { url: format!("{front}/{name}") };
+    let (path, options) = server.split_once('?').unwrap_or((&server, ""));
+    let (front, _) = path.rsplit_once('/').expect("a database in the URL");
+    let database = Database { url: format!("{front}/{name}?{options}") };
     let told = AssertUnwindSafe(tell(database)).catch_unwind().await;
     run(format!("DROP DATABASE {name} WITH (FORCE)")).await;
     if let Err(panic) = told {
