@@ -516,7 +516,9 @@ async fn a_user_and_a_password_in_the_url() {
 #[should_panic(expected = "the clock is not paused")]
 async fn nobody_waits_for_hours_by_mistake() {
     let receiver = by_hand(async |_| StatusCode::INTERNAL_SERVER_ERROR);
-    FirstPromoter::new(receiver, URL).send(&Payload::new(1), Mishap::None).await;
+    let sender = FirstPromoter::new(receiver, URL);
+    let course = sender.send(&Payload::new(1), Mishap::None);
+    tokio::time::timeout(Duration::from_secs(60), course).await.expect("it does not wait");
 }
 
 #[tokio::test(start_paused = true)]
