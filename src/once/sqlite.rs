@@ -8,8 +8,11 @@ use std::{
     time::Duration,
 };
 
-use futures::lock::{Mutex as Queue, OwnedMutexGuard as Turn};
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction, query, query_as, raw_sql};
+use tokio::{
+    sync::{Mutex as Queue, OwnedMutexGuard as Turn},
+    time::timeout,
+};
 
 use super::{
     Begin, Claim, End, Record, State, Store,
@@ -183,10 +186,13 @@ impl SqliteStore {
         Ok(tx.commit().await?)
     }
 
-    /// The one write transaction of this process.
+    /// The one write transaction of this process, within [`TURN`].
     async fn write(&self) -> Result<Write, Problem> {
         let turn = Arc::clone(&self.database.queue).lock_owned();
-        let turn = tokio::time::timeout(TURN, turn).await.map_err(|_| Problem::Busy)?;
+        self.write_at(timeout(TURN, turn).await.map_err(|_| Problem::Busy)?).await
+    }
+
+    async fn write_at(&self, turn: Turn<()>) -> Result<Write, Problem> {
         Ok(Write { tx: self.pool.begin_with(BEGIN).await?, _turn: turn })
     }
 
@@ -269,7 +275,8 @@ impl SqliteStore {
         let (state, error) = sql::end(end);
         let mut write = match write {
             Some(write) => write,
-            None => self.write().await?,
+            // It is granted, or it is not: that must be written, however long the queue is.
+            None => self.write_at(Arc::clone(&self.database.queue).lock_owned().await).await?,
         };
         let ended = async {
             if in_tx {
@@ -404,7 +411,7 @@ impl fmt::Debug for SqliteStore {
 struct Database {
     /// The rewards that are being granted by this process.
     held: Mutex<HashSet<(Arc<str>, FulfilmentId)>>,
-    /// Who waits for the write lock waits here, without a connection.
+    /// Who waits for the write lock waits here: first come, first served, without a connection.
     queue: Arc<Queue<()>>,
     /// Beside the database; `None` if that is in memory.
     lock_file: Option<PathBuf>,
