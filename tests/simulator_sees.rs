@@ -517,7 +517,8 @@ async fn a_user_and_a_password_in_the_url() {
 async fn nobody_waits_for_hours_by_mistake() {
     let receiver = by_hand(async |_| StatusCode::INTERNAL_SERVER_ERROR);
     let sender = FirstPromoter::new(receiver, URL);
-    let course = sender.send(&Payload::new(1), Mishap::None);
+    let reward = Payload::new(1);
+    let course = sender.send(&reward, Mishap::None);
     tokio::time::timeout(Duration::from_secs(60), course).await.expect("it does not wait");
 }
 
