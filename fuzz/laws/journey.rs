@@ -95,7 +95,9 @@ async fn play(mut script: Script<'_>) {
             let successor = Hook::new(&shop, &store);
             old.push(std::mem::replace(&mut hook, successor));
             if step & 1 == 0 {
-                old.last().expect("one").close().await;
+                // Its senders still listen.
+                let senders = async { while deliveries.next().await.is_some() {} };
+                join(old.last().expect("one").close(), senders).await;
             }
             continue;
         }
