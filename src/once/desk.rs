@@ -223,7 +223,7 @@ where
             settings.observers.tell(&Seen::StoreFailed { facts, after_handler, error: &error });
         };
 
-        let claim = Claim::from(&fulfilment).with_in_tx(F::IN_TX);
+        let claim = Claim::from(&fulfilment).with_in_tx(F::IN_TX && S::UNDOES);
         let begun = self.store.begin(&claim).await.map_err(Into::into);
         let (mut tx, attempt) = match begun {
             Ok(Begin::Granted) => return Ended::at(Verdict::Granted),
@@ -272,7 +272,7 @@ where
             }
             Err(_panic) => {
                 settings.observers.tell(&Seen::HandlerPanicked { facts });
-                if !F::IN_TX {
+                if !claim.in_tx() {
                     // What did it do? The dropped transaction says that nobody knows.
                     return Ended { attempt, ..Ended::at(Verdict::Panicked) };
                 }

@@ -429,6 +429,8 @@ impl Store for PostgresStore {
     type Tx = PostgresTx;
     type Error = PostgresError;
 
+    const UNDOES: bool = true;
+
     async fn begin(&self, claim: &Claim) -> Result<Begin<PostgresTx>, PostgresError> {
         let mut pause = FIRST_PAUSE;
         for _ in 0..LOOKS {

@@ -376,6 +376,8 @@ impl Store for SqliteStore {
     type Tx = SqliteTx;
     type Error = SqliteError;
 
+    const UNDOES: bool = true;
+
     async fn begin(&self, claim: &Claim) -> Result<Begin<SqliteTx>, SqliteError> {
         match self.try_begin(claim).await {
             // Another process has the write lock, perhaps for this very reward.

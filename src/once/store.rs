@@ -56,6 +56,10 @@ pub trait Store: Send + Sync + 'static {
     /// What can go wrong.
     type Error: Into<BoxError>;
 
+    /// Whether what a handler writes through a transaction is undone with it. Unless it is, a
+    /// handler that was cut off may have granted, whichever trait it implements.
+    const UNDOES: bool = false;
+
     /// Asks for the right to grant.
     ///
     /// # Errors

@@ -10,9 +10,9 @@ use std::{
 };
 
 use tower_firstpromoter::{
-    Access, Fulfil, Outcome, Verdict, Webhook,
+    Access, Fulfil, FulfilIn, Outcome, Verdict, Webhook,
     event::{Fulfilment, FulfilmentId},
-    once::{MemoryStore, Store},
+    once::{MemoryStore, MemoryTx, Store},
 };
 
 use crate::{
@@ -111,4 +111,24 @@ async fn an_operator_settles_it() {
 async fn in_doubt(store: &MemoryStore) -> Vec<u64> {
     let Ok(records) = store.in_doubt().await;
     records.iter().map(|record| record.id.get()).collect()
+}
+
+/// A handler may take a transaction that undoes nothing; to panic in it is no cleaner for that.
+#[tokio::test]
+async fn a_transaction_that_undoes_nothing() {
+    struct Elsewhere;
+
+    impl FulfilIn<MemoryTx> for Elsewhere {
+        type Error = String;
+
+        async fn fulfil_in(&self, _: Fulfilment, _: &mut MemoryTx) -> Result<Outcome, String> {
+            resume_unwind(Box::new("after the effect"))
+        }
+    }
+
+    let store = MemoryStore::new(10);
+    let webhook = Webhook::new(Elsewhere, Access::query("key", SECRET)).once(store.clone());
+    assert_eq!(send(&webhook, 1).await, Verdict::Panicked);
+    assert_eq!(send(&webhook, 1).await, Verdict::InDoubt);
+    assert_eq!(in_doubt(&store).await, [1]);
 }
