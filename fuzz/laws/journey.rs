@@ -646,6 +646,8 @@ impl Store for Faulty {
     type Tx = Ticket;
     type Error = BoxError;
 
+    const UNDOES: bool = true;
+
     async fn begin(&self, claim: &Claim) -> Result<Begin<Ticket>, BoxError> {
         self.shop.books().seen.insert(claim.id().get());
         match self.fault() {
