@@ -1,12 +1,12 @@
 use std::{error::Error, fmt};
 
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::{error::Category, value::RawValue};
+use serde::de::IgnoredAny;
 
 use super::{
     Amount, Details, FulfilmentId, InvalidDetails, Promoter, PromoterId, Timestamp, Unit, amount,
-    lenient::{Object, Scalar},
+    lenient::Scalar,
+    scan::{Scan, Stop, once},
 };
 
 /// A reward that waits to be granted: the sender's `data`, with its `event`.
@@ -120,13 +120,13 @@ impl Fulfilment {
     /// If the body is not JSON, brings another event, or lacks what is needed to grant.
     pub fn decode(body: impl Into<Bytes>) -> Result<Self, DecodeError> {
         let bytes = body.into();
-        let body = match serde_json::from_slice::<Object<Body<'_>>>(&bytes) {
-            Ok(Object(Some(body))) => body,
-            Ok(Object(None)) => {
-                return Err(DecodeError::NotAFulfilment("the body is not an object"));
-            }
-            Err(error) => return Err(DecodeError::from_json(&error)),
+        let body = match Body::read(Scan::new(&bytes)) {
+            Ok(Some(body)) => body,
+            Ok(None) => return Err(DecodeError::NotAFulfilment("the body is not an object")),
+            Err(Stop::Twice) => return Err(DecodeError::NotAFulfilment("a member is there twice")),
+            Err(Stop::NotJson) => return Err(DecodeError::not_json(&bytes)),
         };
+        debug_assert!(serde_json::from_slice::<IgnoredAny>(&bytes).is_ok());
         let mut fulfilment = body.into_fulfilment()?;
         fulfilment.bytes = bytes;
         Ok(fulfilment)
@@ -223,13 +223,16 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
+    /// The parser says where. What it lets pass is not text, so that ends where text does.
     #[cold]
-    fn from_json(error: &serde_json::Error) -> Self {
-        match error.classify() {
-            // The types take any value, so the one complaint left is a member that is there twice.
-            Category::Data => Self::NotAFulfilment("a member is there twice"),
-            _ => Self::NotJson { line: error.line(), column: error.column() },
+    fn not_json(body: &[u8]) -> Self {
+        if let Err(error) = serde_json::from_slice::<IgnoredAny>(body) {
+            return Self::NotJson { line: error.line(), column: error.column() };
         }
+        let text = body.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        let mut lines = text.rsplit('\n');
+        let column = lines.next().map_or(0, str::len);
+        Self::NotJson { line: lines.count() + 1, column }
     }
 }
 
@@ -251,66 +254,96 @@ impl Error for DecodeError {}
 // order of the members does not matter: `data` of another event may come first and look like
 // anything. A number keeps all of its digits.
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
+#[derive(Default)]
 struct Body<'a> {
-    #[serde(borrow)]
-    event: Object<EventMembers<'a>>,
-    #[serde(borrow)]
-    data: Object<Data<'a>>,
+    event: Option<Option<EventMembers<'a>>>,
+    data: Option<Option<Data<'a>>>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
+#[derive(Default)]
 struct EventMembers<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    created_at: Option<&'a RawValue>,
+    id: Option<&'a str>,
+    kind: Option<&'a str>,
+    created_at: Option<&'a str>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
+#[derive(Default)]
 struct Data<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    status: Option<&'a RawValue>,
-    #[serde(borrow)]
-    amount: Option<&'a RawValue>,
-    #[serde(borrow)]
-    unit: Option<&'a RawValue>,
-    #[serde(borrow)]
-    has_issues: Option<&'a RawValue>,
-    #[serde(borrow)]
-    promoter: Object<PromoterMembers<'a>>,
+    id: Option<&'a str>,
+    status: Option<&'a str>,
+    amount: Option<&'a str>,
+    unit: Option<&'a str>,
+    has_issues: Option<&'a str>,
+    promoter: Option<Option<PromoterMembers<'a>>>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
+#[derive(Default)]
 struct PromoterMembers<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    email: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cust_id: Option<&'a RawValue>,
+    id: Option<&'a str>,
+    email: Option<&'a str>,
+    cust_id: Option<&'a str>,
+}
+
+impl<'a> Body<'a> {
+    fn read(mut scan: Scan<'a>) -> Result<Option<Self>, Stop> {
+        let body = scan.object(|body: &mut Self, name, scan| match name {
+            b"event" => once(&mut body.event, EventMembers::read(scan)?),
+            b"data" => once(&mut body.data, Data::read(scan)?),
+            _ => scan.skip(),
+        })?;
+        scan.end()?;
+        Ok(body)
+    }
+}
+
+impl<'a> EventMembers<'a> {
+    fn read(scan: &mut Scan<'a>) -> Result<Option<Self>, Stop> {
+        scan.object(|event: &mut Self, name, scan| match name {
+            b"id" => scan.text(&mut event.id),
+            b"type" => scan.text(&mut event.kind),
+            b"created_at" => scan.text(&mut event.created_at),
+            _ => scan.skip(),
+        })
+    }
+}
+
+impl<'a> Data<'a> {
+    fn read(scan: &mut Scan<'a>) -> Result<Option<Self>, Stop> {
+        scan.object(|data: &mut Self, name, scan| match name {
+            b"id" => scan.text(&mut data.id),
+            b"status" => scan.text(&mut data.status),
+            b"amount" => scan.text(&mut data.amount),
+            b"unit" => scan.text(&mut data.unit),
+            b"has_issues" => scan.text(&mut data.has_issues),
+            b"promoter" => once(&mut data.promoter, PromoterMembers::read(scan)?),
+            _ => scan.skip(),
+        })
+    }
+}
+
+impl<'a> PromoterMembers<'a> {
+    fn read(scan: &mut Scan<'a>) -> Result<Option<Self>, Stop> {
+        scan.object(|promoter: &mut Self, name, scan| match name {
+            b"id" => scan.text(&mut promoter.id),
+            b"email" => scan.text(&mut promoter.email),
+            b"cust_id" => scan.text(&mut promoter.cust_id),
+            _ => scan.skip(),
+        })
+    }
 }
 
 impl Body<'_> {
     fn into_fulfilment(self) -> Result<Fulfilment, DecodeError> {
         use DecodeError::NotAFulfilment as Problem;
 
-        let event = self.event.0.unwrap_or_default();
+        let event = self.event.flatten().unwrap_or_default();
         match Scalar::from(event.kind) {
             Scalar::Text(kind) if kind == "fulfilment_pending" => {}
             Scalar::Text(kind) if !kind.is_empty() => return Err(DecodeError::OtherEvent),
             kind if kind.is_absent() => return Err(Problem("event.type is missing")),
             _ => return Err(Problem("event.type is not a text")),
         }
-        let data = self.data.0.ok_or(Problem("data is missing"))?;
+        let data = self.data.flatten().ok_or(Problem("data is missing"))?;
         let id = required(data.id, "data.id is missing", "data.id is not a whole number")?;
         let amount = Scalar::from(data.amount);
         let amount = amount::from_json(&amount).ok_or(Problem(if amount.is_absent() {
@@ -323,7 +356,7 @@ impl Body<'_> {
             unit if unit.is_absent() => return Err(Problem("data.unit is missing")),
             _ => return Err(Problem("data.unit is not a text")),
         };
-        let promoter = data.promoter.0.unwrap_or_default();
+        let promoter = data.promoter.flatten().unwrap_or_default();
         let promoter_id = required(
             promoter.id,
             "data.promoter.id is missing",
@@ -356,7 +389,7 @@ impl Body<'_> {
 }
 
 fn required(
-    member: Option<&RawValue>,
+    member: Option<&str>,
     missing: &'static str,
     wrong: &'static str,
 ) -> Result<u64, DecodeError> {

@@ -25,25 +25,25 @@ pub(super) enum Scalar<'a> {
     Other,
 }
 
-impl<'a> From<&'a RawValue> for Scalar<'a> {
-    fn from(raw: &'a RawValue) -> Self {
-        let raw = raw.get();
-        match raw.as_bytes().first() {
-            Some(b'"') if raw.contains('\\') => serde_json::from_str::<String>(raw)
+/// From the text of a JSON value.
+impl<'a> From<&'a str> for Scalar<'a> {
+    fn from(json: &'a str) -> Self {
+        match json.as_bytes().first() {
+            Some(b'"') if json.contains('\\') => serde_json::from_str::<String>(json)
                 .map_or(Self::Other, |text| Self::Text(Cow::Owned(text))),
-            Some(b'"') => Self::Text(Cow::Borrowed(raw.trim_matches('"'))),
+            Some(b'"') => Self::Text(Cow::Borrowed(json.trim_matches('"'))),
             Some(b't') => Self::Bool(true),
             Some(b'f') => Self::Bool(false),
             Some(b'n') | None => Self::Absent,
             Some(b'[' | b'{') => Self::Other,
-            Some(_) => Self::Number(raw),
+            Some(_) => Self::Number(json),
         }
     }
 }
 
-impl<'a> From<Option<&'a RawValue>> for Scalar<'a> {
-    fn from(raw: Option<&'a RawValue>) -> Self {
-        raw.map_or(Self::Absent, Self::from)
+impl<'a> From<Option<&'a str>> for Scalar<'a> {
+    fn from(json: Option<&'a str>) -> Self {
+        json.map_or(Self::Absent, Self::from)
     }
 }
 
@@ -192,7 +192,7 @@ pub(super) fn scalar<'de, D, T>(
 where
     D: Deserializer<'de>,
 {
-    Ok(read(Scalar::from(&*Box::<RawValue>::deserialize(input)?)))
+    Ok(read(Scalar::from(Box::<RawValue>::deserialize(input)?.get())))
 }
 
 pub(super) fn text<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {

@@ -16,6 +16,7 @@ mod ids;
 mod lenient;
 mod promoter;
 mod reward;
+mod scan;
 mod scrub;
 mod secret;
 mod timestamp;
