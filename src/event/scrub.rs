@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
@@ -18,16 +19,18 @@ const SHORTEST: usize = 4;
 
 /// The text, without anything personal or secret that this payload holds, and not too long.
 #[cold]
-pub(crate) fn scrub(text: &str, fulfilment: &Fulfilment) -> String {
-    let Ok(Object(body)) = serde_json::from_slice::<Object<Body>>(fulfilment.as_bytes()) else {
+pub(crate) fn scrub(text: &str, payload: &Bytes) -> String {
+    let (Ok(Object(body)), Ok(fulfilment)) =
+        (serde_json::from_slice::<Object<Body>>(payload), Fulfilment::decode(payload.clone()))
+    else {
         return "[withheld: the payload is too odd to tell what in it is private]".to_owned();
     };
     let Body { data: Object(data) } = body.unwrap_or_default();
     let Data { promoter: Texts(mut private), campaign } = data.unwrap_or_default();
     private.extend(campaign.0.into_iter().flat_map(|campaign| campaign.default_webhook_url.0));
     // These may have come as numbers.
-    private.extend(fulfilment.promoter.email.clone());
-    private.extend(fulfilment.promoter.cust_id.clone());
+    private.extend(fulfilment.promoter.email);
+    private.extend(fulfilment.promoter.cust_id);
     // And as `{:?}` writes them: an address holds line breaks.
     let quoted: Vec<_> = private.iter().map(|text| format!("{text:?}")).collect();
     private.extend(quoted.iter().map(|text| text[1..text.len() - 1].to_owned()));
@@ -145,7 +148,7 @@ mod tests {
         let body = format!(
             r#"{{"event":{{"type":"fulfilment_pending"}},"data":{{"id":1,"amount":3,"unit":"credits","promoter":{{"id":7{promoter}}}{elsewhere}}}}}"#
         );
-        scrub(text, &Fulfilment::decode(body).expect("a fulfilment"))
+        scrub(text, &body.into())
     }
 
     const EMAIL: &str = r#","email":"ann@example.com""#;

@@ -216,7 +216,7 @@ where
 {
     async fn run(&self, fulfilment: Fulfilment, facts: &Facts, settings: &Settings) -> Ended {
         // The handler takes the fulfilment with it; errors are scrubbed of what this still knows.
-        let known = fulfilment.clone();
+        let known = fulfilment.as_bytes().clone();
         // A database's error may quote what the handler wrote into it.
         let store_failed = |error: BoxError, after_handler| {
             let error = scrub(&error.to_string(), &known);
@@ -297,7 +297,8 @@ where
     ) -> Option<bool> {
         let asked = async {
             let granted = self.handler.was_granted(fulfilment).await;
-            granted.map_err(|error| scrub(&BoxError::to_string(&error.into()), fulfilment))
+            granted
+                .map_err(|error| scrub(&BoxError::to_string(&error.into()), fulfilment.as_bytes()))
         };
         match AssertUnwindSafe(asked).catch_unwind().await {
             Ok(Ok(granted)) => granted,

@@ -52,7 +52,8 @@ impl<F: Fulfil> Handler for F {
     ) -> BoxFuture<'static, Ended> {
         let settings = Arc::clone(settings);
         Box::pin(async move {
-            let known = fulfilment.clone();
+            // The handler takes the fulfilment with it; this is what a failure is told by.
+            let (facts, known) = (Facts::from(&fulfilment), fulfilment.as_bytes().clone());
             let granted = async {
                 let outcome = self.fulfil(fulfilment).await;
                 outcome.map_err(|error| scrub(&BoxError::to_string(&error.into()), &known))
@@ -61,12 +62,11 @@ impl<F: Fulfil> Handler for F {
                 Ok(Ok(Outcome::Fulfilled)) => Verdict::Granted,
                 Ok(Ok(Outcome::Pending)) => Verdict::Pending,
                 Ok(Err(error)) => {
-                    let facts = &Facts::from(&known);
-                    settings.observers.tell(&Seen::HandlerFailed { facts, error: &error });
+                    settings.observers.tell(&Seen::HandlerFailed { facts: &facts, error: &error });
                     Verdict::Failed
                 }
                 Err(_panic) => {
-                    settings.observers.tell(&Seen::HandlerPanicked { facts: &Facts::from(&known) });
+                    settings.observers.tell(&Seen::HandlerPanicked { facts: &facts });
                     Verdict::Panicked
                 }
             })
