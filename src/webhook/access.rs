@@ -207,9 +207,14 @@ impl Access {
                 Kind::Anyone => true,
                 Kind::Query { name, secrets } => {
                     let query = head.uri.query().unwrap_or_default();
-                    let values = form_urlencoded::parse(query.as_bytes())
-                        .filter_map(|(found, value)| (found == **name).then_some(value));
-                    only(values).is_some_and(|value| secrets.contain(value.as_bytes()))
+                    if query.contains(['%', '+']) {
+                        let pairs = form_urlencoded::parse(query.as_bytes());
+                        named(pairs, name).is_some_and(|value| secrets.contain(value.as_bytes()))
+                    } else {
+                        // Nothing to decode.
+                        let pairs = query.split('&').map(|p| p.split_once('=').unwrap_or((p, "")));
+                        named(pairs, name).is_some_and(|value| secrets.contain(value.as_bytes()))
+                    }
                 }
                 Kind::Bearer { secrets } => authorization(&head.headers, "bearer")
                     .is_some_and(|token| secrets.contain(token)),
@@ -328,6 +333,10 @@ fn signature(headers: &HeaderMap) -> Option<[u8; 32]> {
     let mut signature = [0; 32];
     hex::decode_to_slice(hexadecimal.as_bytes(), &mut signature).ok()?;
     Some(signature)
+}
+
+fn named<T: AsRef<str>>(pairs: impl Iterator<Item = (T, T)>, name: &str) -> Option<T> {
+    only(pairs.filter_map(|(found, value)| (found.as_ref() == name).then_some(value)))
 }
 
 /// The one there is: of two, the first check in front may have looked at the other.
