@@ -30,8 +30,7 @@ const ROUND: Duration = Duration::from_millis(700);
 const NOISE: f64 = 1.05;
 
 pub fn report(bounds: &mut Bounds) -> Result<()> {
-    let servers: Vec<Server> =
-        SERVERS.into_iter().map(Server::start).collect::<Result<_>>()?;
+    let servers: Vec<Server> = SERVERS.into_iter().map(Server::start).collect::<Result<_>>()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut rounds = vec![Vec::new(); SERVERS.len()];
     // More than the memory store remembers, so that each is new when its turn comes again.

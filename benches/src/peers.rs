@@ -15,7 +15,7 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
-use tower::{Layer, Service, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_firstpromoter::{
     Access, Fulfil, Outcome, Webhook,
     event::Fulfilment,
@@ -118,8 +118,8 @@ fn handler() -> impl Fulfil {
 }
 
 /// The physical floor of a delivery: read the body, decode what is needed, call the handler.
-pub fn floor() -> impl Service<Request<Body>, Response = http::Response<Empty<Bytes>>, Error = Infallible>
-{
+pub fn floor()
+-> impl Service<Request<Body>, Response = http::Response<Empty<Bytes>>, Error = Infallible> {
     service_fn(async |request: Request<Body>| {
         let body = request.into_body().collect().await.expect("whole").to_bytes();
         let delivery: Delivery = serde_json::from_slice(&body).expect("a fulfilment");
@@ -157,18 +157,18 @@ pub fn plain_axum() -> Router {
 /// The same with all that a receiver of money's worth needs, from tower-http, in the order in which
 /// its documentation has them.
 pub fn by_hand() -> Router {
-    application().merge(
-        Router::new()
-            .route(PATH, post(granted))
-            .layer(DefaultBodyLimit::disable())
-            .layer(RequestBodyLimitLayer::new(LIMIT))
-            .layer(ValidateRequestHeaderLayer::custom(has_secret))
-            .layer(TimeoutLayer::with_status_code(
-                StatusCode::REQUEST_TIMEOUT,
-                Duration::from_secs(10),
-            ))
-            .layer(CatchPanicLayer::new()),
-    )
+    by_hand_within(Duration::from_secs(10))
+}
+
+fn by_hand_within(time: Duration) -> Router {
+    // One layer, as axum advises: each `Router::layer` would put the route into one more box.
+    let guards = ServiceBuilder::new()
+        .layer(CatchPanicLayer::new())
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, time))
+        .layer(RequestBodyLimitLayer::new(LIMIT))
+        .layer(ValidateRequestHeaderLayer::custom(has_secret))
+        .layer(DefaultBodyLimit::disable());
+    application().merge(Router::new().route(PATH, post(granted)).layer(guards))
 }
 
 fn has_secret<B>(request: &mut Request<B>) -> Result<(), http::Response<Body>> {
@@ -234,16 +234,5 @@ pub fn patient() -> Router {
 }
 
 pub fn patient_by_hand() -> Router {
-    application().merge(
-        Router::new()
-            .route(PATH, post(granted))
-            .layer(DefaultBodyLimit::disable())
-            .layer(RequestBodyLimitLayer::new(LIMIT))
-            .layer(ValidateRequestHeaderLayer::custom(has_secret))
-            .layer(TimeoutLayer::with_status_code(
-                StatusCode::REQUEST_TIMEOUT,
-                Duration::from_secs(120),
-            ))
-            .layer(CatchPanicLayer::new()),
-    )
+    by_hand_within(Duration::from_secs(120))
 }
