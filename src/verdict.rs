@@ -101,6 +101,11 @@ impl Verdict {
     ];
 
     /// What the sender is told.
+    ///
+    /// ```
+    /// # use tower_firstpromoter::Verdict;
+    /// assert_eq!(Verdict::Pending.status(), http::StatusCode::ACCEPTED);
+    /// ```
     pub const fn status(self) -> StatusCode {
         match self {
             Self::Granted => StatusCode::OK,
@@ -121,6 +126,11 @@ impl Verdict {
     }
 
     /// A stable name for logs and metrics, also in the response's body.
+    ///
+    /// ```
+    /// # use tower_firstpromoter::Verdict;
+    /// assert_eq!(Verdict::InDoubt.code(), "in_doubt");
+    /// ```
     pub const fn code(self) -> &'static str {
         match self {
             Self::Granted => "granted",

@@ -29,11 +29,24 @@ impl Amount {
     /// than zero, or does not fit.
     ///
     /// Zero is whole, too, so check [`is_positive`](Amount::is_positive) before granting.
+    ///
+    /// ```
+    /// use tower_firstpromoter::event::Amount;
+    ///
+    /// assert_eq!("3.00".parse::<Amount>()?.whole(), Some(3));
+    /// assert_eq!("-3".parse::<Amount>()?.whole(), None);
+    /// # Ok::<(), tower_firstpromoter::event::InvalidAmount>(())
+    /// ```
     pub fn whole(&self) -> Option<u64> {
         if self.0.is_integer() { self.0.try_into().ok() } else { None }
     }
 
     /// Whether it is more than zero. FirstPromoter does not say that it always is.
+    ///
+    /// ```
+    /// # use tower_firstpromoter::event::Amount;
+    /// assert!(!Amount::from(0).is_positive());
+    /// ```
     pub fn is_positive(&self) -> bool {
         self.0 > Decimal::ZERO
     }
@@ -97,6 +110,13 @@ impl fmt::Debug for Amount {
 }
 
 /// The text is not a decimal number of at most 28 digits.
+///
+/// ```
+/// use tower_firstpromoter::event::Amount;
+///
+/// let error = "three".parse::<Amount>().unwrap_err();
+/// assert_eq!(error.to_string(), "an amount is a decimal number of at most 28 digits");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidAmount(());
 

@@ -2,7 +2,8 @@ use serde::Deserialize;
 
 use super::{Reward, Secret, lenient, secret};
 
-/// `data.campaign`: the programme in which the reward was earned.
+/// `data.campaign`: the programme in which the reward was earned. Read by
+/// [`Fulfilment::details`](super::Fulfilment::details), where there is an example.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]

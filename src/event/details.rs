@@ -8,6 +8,18 @@ use super::{Campaign, PromoterDetails, Reward, Timestamp, lenient, timestamp};
 /// [`Fulfilment::details`](super::Fulfilment::details).
 ///
 /// Every member may be missing; none of them should decide whether to grant.
+///
+/// ```
+/// use tower_firstpromoter::event::{Details, Fulfilment};
+///
+/// /// In which campaign the reward was earned, for a letter of thanks.
+/// fn campaign(fulfilment: &Fulfilment) -> Option<String> {
+///     let Details { campaign, .. } = fulfilment.details().ok()?;
+///     campaign?.name
+/// }
+/// # let body = r#"{"event":{"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7},"campaign":{"name":"Friends"}}}"#;
+/// # assert_eq!(campaign(&Fulfilment::decode(body).unwrap()).as_deref(), Some("Friends"));
+/// ```
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -54,6 +66,18 @@ impl Details {
 /// there twice.
 ///
 /// Members of a wrong type are no error: they read as missing.
+///
+/// ```
+/// use tower_firstpromoter::event::Fulfilment;
+///
+/// let fulfilment = Fulfilment::decode(r#"{
+///     "event": { "type": "fulfilment_pending" },
+///     "data": { "id": 1, "amount": 3, "unit": "credits", "promoter": { "id": 7 }, "reward": { "id": 1, "id": 2 } }
+/// }"#)?;
+/// let error = fulfilment.details().unwrap_err(); // and it can be granted all the same
+/// assert!(error.to_string().starts_with("the payload's details cannot be read at line 3"));
+/// # Ok::<(), tower_firstpromoter::event::DecodeError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidDetails {
     // Not serde's own error, whose words may quote the payload.

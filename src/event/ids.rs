@@ -1,6 +1,13 @@
 use std::{error::Error, fmt, num::IntErrorKind, str::FromStr};
 
 /// The text is not an id: a whole number of at most 64 bits.
+///
+/// ```
+/// use tower_firstpromoter::event::FulfilmentId;
+///
+/// let error = "-1".parse::<FulfilmentId>().unwrap_err();
+/// assert_eq!(error.to_string(), "an id is a whole number, written in digits only");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidId(Problem);
 
@@ -41,6 +48,12 @@ macro_rules! id {
 
         impl $name {
             /// The number itself.
+            ///
+            /// ```
+            #[doc = concat!("use tower_firstpromoter::event::", stringify!($name), ";")]
+            ///
+            #[doc = concat!("assert_eq!(", stringify!($name), "::from(7).get(), 7);")]
+            /// ```
             pub const fn get(self) -> u64 {
                 self.0
             }

@@ -9,6 +9,18 @@ use super::{
 /// Who earned the reward: the part of `data.promoter` that is needed to grant.
 ///
 /// `Debug` shows the id and whether the rest is there, not what it is.
+///
+/// ```
+/// use tower_firstpromoter::event::Fulfilment;
+///
+/// let fulfilment = Fulfilment::decode(r#"{
+///     "event": { "type": "fulfilment_pending" },
+///     "data": { "id": 1, "amount": 3, "unit": "credits", "promoter": { "id": 7, "cust_id": "user-7", "email": "" } }
+/// }"#)?;
+/// let promoter = fulfilment.promoter;
+/// assert_eq!((promoter.cust_id.as_deref(), promoter.email.as_deref()), (Some("user-7"), None));
+/// # Ok::<(), tower_firstpromoter::event::DecodeError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Promoter {
@@ -32,7 +44,8 @@ impl fmt::Debug for Promoter {
     }
 }
 
-/// `data.promoter` in full, beyond what [`Promoter`] has.
+/// `data.promoter` in full, beyond what [`Promoter`] has. Read by
+/// [`Fulfilment::details`](super::Fulfilment::details), where there is an example.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -90,7 +103,8 @@ pub struct PromoterDetails {
     pub promotions: Vec<Promotion>,
 }
 
-/// A balance in each unit. Values may be negative, and none of them is a source of truth.
+/// A balance in each unit. Values may be negative, and none of them is a source of truth. See
+/// [`get`](Balances::get) for an example.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Balances(BTreeMap<Box<str>, Amount>);
 
@@ -139,6 +153,15 @@ impl<'de> Deserialize<'de> for Lenient {
 }
 
 /// `promoter.profile`: personal through and through, so every text of it is a [`Secret`].
+///
+/// ```
+/// use tower_firstpromoter::event::Profile;
+///
+/// let profile: Profile = serde_json::from_str(r#"{"first_name": "Ann", "last_name": ""}"#)?;
+/// assert_eq!(profile.first_name.as_ref().map(|name| name.expose()), Some("Ann"));
+/// assert!(!format!("{profile:?}").contains("Ann"));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -185,6 +208,17 @@ pub struct Profile {
 }
 
 /// A promoter's membership in one campaign.
+///
+/// ```
+/// use tower_firstpromoter::event::PromoterDetails;
+///
+/// fn campaigns(promoter: &PromoterDetails) -> Vec<u64> {
+///     promoter.promotions.iter().filter_map(|promotion| promotion.campaign_id).collect()
+/// }
+/// # let promoter: PromoterDetails = serde_json::from_str(r#"{"promotions":[{"campaign_id":7},null]}"#)?;
+/// # assert_eq!(campaigns(&promoter), [7]);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]

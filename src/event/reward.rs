@@ -7,6 +7,15 @@ use super::{Amount, Unit, amount, lenient};
 /// Its `amount` is `null` or `0` and never the quantity to grant; that is
 /// [`Fulfilment::amount`](super::Fulfilment::amount).
 ///
+/// ```
+/// use tower_firstpromoter::event::{Reward, RewardKind};
+///
+/// let rule: Reward = serde_json::from_str(r#"{"type": "per_referral", "per_of_sale": 35, "amount": null}"#)?;
+/// assert_eq!(rule.kind, Some(RewardKind::PerReferral));
+/// assert_eq!(rule.amount, None);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+///
 /// [`Campaign`]: super::Campaign
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -35,7 +44,7 @@ pub struct Reward {
     pub default_promo_code: Option<String>,
 }
 
-/// `reward.type`: what a rule rewards.
+/// `reward.type`: what a rule rewards. See [`as_str`](RewardKind::as_str) for an example.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RewardKind {

@@ -21,6 +21,13 @@ pub struct Secret(Box<str>);
 
 impl Secret {
     /// The text itself.
+    ///
+    /// ```
+    /// use tower_firstpromoter::event::Secret;
+    ///
+    /// let link = Secret::from("https://example.com/?via=ann");
+    /// assert!(link.expose().ends_with("ann"));
+    /// ```
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -20,6 +20,11 @@ pub struct Timestamp(Box<str>);
 
 impl Timestamp {
     /// The text, unchecked.
+    ///
+    /// ```
+    /// # use tower_firstpromoter::event::Timestamp;
+    /// assert_eq!(Timestamp::from("soon").as_str(), "soon");
+    /// ```
     pub fn as_str(&self) -> &str {
         &self.0
     }

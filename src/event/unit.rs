@@ -35,6 +35,11 @@ pub enum Unit {
 
 impl Unit {
     /// As the sender spells it; of two spellings the first one named above.
+    ///
+    /// ```
+    /// # use tower_firstpromoter::event::Unit;
+    /// assert_eq!(Unit::from("free_month").as_str(), "free_months");
+    /// ```
     pub fn as_str(&self) -> &str {
         match self {
             Self::FreeMonths => "free_months",

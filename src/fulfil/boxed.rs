@@ -24,6 +24,13 @@ pub struct BoxFulfil(Arc<dyn DynFulfil>);
 
 impl BoxFulfil {
     /// Forgets the handler's type.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use tower_firstpromoter::{BoxFulfil, Outcome, event::Fulfilment, fulfil_fn};
+    /// let handler: BoxFulfil =
+    ///     BoxFulfil::new(fulfil_fn(async |_: Fulfilment| Ok::<_, Infallible>(Outcome::Pending)));
+    /// ```
     pub fn new(handler: impl Fulfil) -> Self {
         Self(Arc::new(handler))
     }

@@ -24,7 +24,7 @@ where
     FulfilFn(closure)
 }
 
-/// A closure as a handler, made by [`fulfil_fn`].
+/// A closure as a handler, made by [`fulfil_fn`], where there is an example.
 #[derive(Clone, Copy)]
 pub struct FulfilFn<C>(C);
 

@@ -23,6 +23,17 @@ pub use self::{
 };
 
 /// Any error, as handlers and stores report it.
+///
+/// ```
+/// use tower_firstpromoter::{BoxError, Outcome, event::Fulfilment, fulfil_fn};
+///
+/// let handler = fulfil_fn(async |fulfilment: Fulfilment| {
+///     let months = fulfilment.amount.whole().ok_or("half a month")?;
+///     u8::try_from(months)?;
+///     Ok::<_, BoxError>(Outcome::Fulfilled)
+/// });
+/// # let _ = handler;
+/// ```
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a handler did with a reward.
@@ -109,6 +120,30 @@ pub trait Fulfil: Send + Sync + 'static {
     /// Asked only then. `Some(true)` is recorded and answered with `200`, `Some(false)` calls
     /// [`fulfil`](Fulfil::fulfil) again, and `None`, the default, is answered with `500` until an
     /// operator settles it: a reward in doubt is never granted blindly.
+    ///
+    /// ```
+    /// use tower_firstpromoter::{Fulfil, Outcome, event::Fulfilment};
+    /// # struct Db;
+    /// # impl Db {
+    /// #     async fn add(&self, _: &str) -> Result<(), std::io::Error> { Ok(()) }
+    /// #     async fn has(&self, _: &str) -> Result<bool, std::io::Error> { Ok(true) }
+    /// # }
+    ///
+    /// struct Rewards { db: Db }
+    ///
+    /// impl Fulfil for Rewards {
+    ///     type Error = std::io::Error;
+    ///
+    ///     async fn fulfil(&self, fulfilment: Fulfilment) -> Result<Outcome, Self::Error> {
+    ///         self.db.add(&fulfilment.idempotency_key()).await?;
+    ///         Ok(Outcome::Fulfilled)
+    ///     }
+    ///
+    ///     async fn was_granted(&self, fulfilment: &Fulfilment) -> Result<Option<bool>, Self::Error> {
+    ///         Ok(Some(self.db.has(&fulfilment.idempotency_key()).await?))
+    ///     }
+    /// }
+    /// ```
     ///
     /// # Errors
     ///

@@ -28,7 +28,7 @@ where
     FulfilService(service)
 }
 
-/// A tower service as a handler, made by [`fulfil_service`].
+/// A tower service as a handler, made by [`fulfil_service`], where there is an example.
 #[derive(Clone, Debug)]
 pub struct FulfilService<S>(S);
 

@@ -14,6 +14,10 @@ use crate::webhook::Delivery;
 
 pin_project! {
     /// The future of an [`Intercept`](super::Intercept)'s response.
+    ///
+    /// # Cancel safety
+    ///
+    /// As the application's own; for a delivery as [`WebhookFuture`](crate::webhook::WebhookFuture).
     pub struct InterceptFuture<Fut, B> {
         #[pin]
         kind: Kind<Fut, B>,

@@ -7,7 +7,8 @@ use tower::Layer;
 use super::{Intercept, PassOtherEventsLayer};
 use crate::webhook::{Handler, Webhook};
 
-/// Answers the requests to one path with a [`Webhook`]. Made by [`Webhook::at`].
+/// Answers the requests to one path with a [`Webhook`]. Made by [`Webhook::at`], where there is an
+/// example.
 ///
 /// It must stand outside of whatever could answer in its place, such as a body limit, a redirect or
 /// a login, and see the path as it comes over the wire.

@@ -2,7 +2,7 @@
 //!
 //! [`InterceptLayer`] wraps an application and takes the deliveries out of its requests. To any
 //! other request it is one comparison: nothing is allocated, boxed or copied, and the inner
-//! service's body and error stay its own.
+//! service's body and error stay its own. [`Webhook::at`](crate::Webhook::at) has an example.
 
 mod body;
 mod future;

@@ -51,7 +51,7 @@ impl<F, B> fmt::Debug for PassOtherEventsLayer<F, B> {
 }
 
 /// An application with a webhook in front that hands events of other types on. Made by
-/// [`PassOtherEventsLayer`].
+/// [`PassOtherEventsLayer`]; there is an example at [`InterceptLayer::pass_other_events`].
 pub struct PassOtherEvents<S, F, B> {
     inner: S,
     webhook: Webhook<F>,
@@ -111,6 +111,10 @@ where
 
 pin_project! {
     /// The future of a [`PassOtherEvents`]'s response.
+    ///
+    /// # Cancel safety
+    ///
+    /// As the application's own; for a delivery as [`WebhookFuture`](crate::webhook::WebhookFuture).
     pub struct PassOtherEventsFuture<S, Fut, B> {
         #[pin]
         kind: Kind<S, Fut, B>,

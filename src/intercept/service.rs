@@ -12,6 +12,25 @@ use super::{InterceptFuture, ResponseBody, layer::Path};
 use crate::webhook::{Handler, Webhook};
 
 /// An application with a webhook in front. Made by [`InterceptLayer`](super::InterceptLayer).
+///
+/// ```
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_firstpromoter::intercept::Intercept;
+/// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn};
+/// # use std::convert::Infallible;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, Infallible>(Outcome::Fulfilled));
+/// # let webhook = Webhook::new(handler, Access::query("key", "at least sixteen bytes"));
+///
+/// let app = service_fn(async |_| Ok::<_, Infallible>(http::Response::new("Hello".to_owned())));
+/// let app: Intercept<_, _> = webhook.at("/webhooks/firstpromoter").layer(app);
+///
+/// let home = http::Request::get("/").body(String::new())?;
+/// assert_eq!(app.clone().oneshot(home).await?.status(), 200);
+/// let stranger = http::Request::post("/webhooks/firstpromoter").body(String::new())?;
+/// assert_eq!(app.oneshot(stranger).await?.status(), 401);
+/// # Ok(()) }
+/// ```
 pub struct Intercept<S, F> {
     inner: S,
     webhook: Webhook<F>,

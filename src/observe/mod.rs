@@ -102,7 +102,7 @@ pub(crate) use self::trace::{Span, access_is_open};
 ///     });
 /// ```
 pub trait Observer: Send + Sync + 'static {
-    /// One thing has happened.
+    /// One thing has happened. See [`Observer`] for an example.
     ///
     /// # Panics
     ///
@@ -177,7 +177,7 @@ pub enum Seen<'a> {
         facts: &'a Facts,
         /// Whether the handler had already run: then what it did is not recorded.
         after_handler: bool,
-        /// The error's text.
+        /// The error's text, without what the payload holds of secrets and personal data.
         error: &'a str,
     },
 }

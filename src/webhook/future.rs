@@ -23,7 +23,7 @@ use crate::{
 };
 
 pin_project! {
-    /// The future of a [`Webhook`](super::Webhook)'s answer.
+    /// The future of a [`Webhook`](super::Webhook)'s answer. It never fails.
     ///
     /// # Cancel safety
     ///

@@ -2,6 +2,7 @@
 //!
 //! A request travels `admit → read → decode → grant`. The first step looks at the head only, so
 //! that a stranger's body is never read; [`Verdict`](crate::Verdict) lists where it can end.
+//! [`Webhook`] has an example.
 
 mod access;
 mod admit;
@@ -78,6 +79,13 @@ pub struct Webhook<F> {
 
 impl<F> Webhook<F> {
     /// A webhook that has `handler` grant what those with `access` send.
+    ///
+    /// ```
+    /// use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn};
+    ///
+    /// let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, std::io::Error>(Outcome::Pending));
+    /// let webhook = Webhook::new(handler, Access::query("key", "at least sixteen bytes"));
+    /// ```
     pub fn new(handler: F, access: Access) -> Self {
         if access.is_open() {
             observe::access_is_open();
@@ -99,7 +107,8 @@ impl<F> Webhook<F> {
         self
     }
 
-    /// Tells `observer` what happens. See [`Observer`] for an example.
+    /// Tells `observer` what happens, instead of one that was set before. See [`Observer`] for an
+    /// example.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         Arc::make_mut(&mut self.settings).observers.set(observer);
         self
@@ -112,6 +121,9 @@ impl<F> Webhook<F> {
     /// grant without a store is left alone, because stopping it half-way would lose it.
     ///
     /// FirstPromoter gives up after 15 seconds, so stay well below that.
+    ///
+    /// On tokio its timer must be enabled (`enable_time`; `#[tokio::main]` does so), or a delivery that
+    /// has to wait panics. On other runtimes there is no limit.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -130,7 +142,7 @@ impl<F> Webhook<F> {
     /// Grants each reward once, and remembers it in `store`.
     ///
     /// The handler then runs in a task of its own on the current tokio runtime, so a delivery's
-    /// future must be polled within one. See [`once`](crate::once) for what it buys.
+    /// future must be polled within one, or it panics. See [`once`](crate::once) for what it buys.
     ///
     /// ```
     /// use tower_firstpromoter::once::MemoryStore; // forgets: see its page for those that do not
