@@ -93,7 +93,7 @@ pub trait Fulfil: Send + Sync + 'static {
     /// secrets and personal data.
     type Error: Into<BoxError>;
 
-    /// Grants one reward.
+    /// Grants one reward. See [`Fulfil`] for an example.
     ///
     /// # Errors
     ///
@@ -215,7 +215,7 @@ pub trait FulfilIn<Tx>: Send + Sync + 'static {
     #[doc(hidden)]
     const IN_TX: bool = true;
 
-    /// Grants one reward, as [`Fulfil::fulfil`] does.
+    /// Grants one reward, as [`Fulfil::fulfil`] does. See [`FulfilIn`] for an example.
     ///
     /// # Errors
     ///
@@ -223,7 +223,8 @@ pub trait FulfilIn<Tx>: Send + Sync + 'static {
     ///
     /// # Panics
     ///
-    /// Caught, undone, and answered with `500`.
+    /// Caught and answered with `500`. What was written through `tx` is undone; with a store that
+    /// [cannot undo](crate::once::Store::UNDOES), the reward is in doubt.
     ///
     /// # Cancel safety
     ///
@@ -234,7 +235,8 @@ pub trait FulfilIn<Tx>: Send + Sync + 'static {
         tx: &mut Tx,
     ) -> impl Future<Output = Result<Outcome, Self::Error>> + Send;
 
-    /// As [`Fulfil::was_granted`]; a store with transactions does not need to ask.
+    /// As [`Fulfil::was_granted`], where there is an example. A store with transactions asks only
+    /// about doubts of before, when the handler was a plain [`Fulfil`].
     ///
     /// # Errors
     ///

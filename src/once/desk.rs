@@ -31,7 +31,7 @@ use crate::{
 const MOST_RUNNING: usize = 256;
 
 /// The handler of a [`Webhook`](crate::Webhook) that grants once, made by
-/// [`Webhook::once`](crate::Webhook::once).
+/// [`Webhook::once`](crate::Webhook::once), where there is an example.
 #[derive(Clone)]
 pub struct Once(Arc<dyn Listen>);
 

@@ -38,6 +38,13 @@ struct Entry {
 
 impl MemoryStore {
     /// Remembers this many rewards, and more only while they are being granted or in doubt.
+    ///
+    /// ```
+    /// use tower_firstpromoter::once::MemoryStore;
+    ///
+    /// let store = MemoryStore::new(1_000);
+    /// assert_eq!(format!("{store:?}"), "MemoryStore { capacity: 1000, known: 0 }");
+    /// ```
     pub fn new(capacity: usize) -> Self {
         Self(Arc::new(Mutex::new(Memory {
             capacity,
@@ -169,7 +176,7 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
-/// The right to grant one reward, of a [`MemoryStore`].
+/// The right to grant one reward, of a [`MemoryStore`]. See [`Store`] for an example.
 pub struct MemoryTx {
     store: MemoryStore,
     id: FulfilmentId,

@@ -9,6 +9,8 @@
 //!   meanwhile hears the same answer.
 //! * **A [`Store`] remembers.** The intention to grant is durable before the handler is called, and
 //!   its end before the `200` leaves.
+//!
+//! [`Webhook::once`](crate::Webhook::once) has an example.
 
 mod desk;
 mod memory;

@@ -67,7 +67,7 @@ use crate::event::FulfilmentId;
 /// | handler says `Err` | its writes are undone, the reason is kept, runs again | reason kept, runs again |
 /// | handler panics | its writes are undone, runs again | in doubt: [`was_granted`] is asked |
 /// | handler says pending | **its writes commit**, runs when asked again | noted, runs when asked again |
-/// | handler is slow | goes on; others hear `409` | the same, up to [`max_run`] |
+/// | handler is slow | goes on, others hear `409`; idle for longer than [`max_run`]: undone, `503` | goes on, others hear `409`; after [`max_run`] they find it in doubt |
 /// | sender hangs up | nothing happens to the grant | the same |
 /// | database down before | the handler is not called, `503` | the same |
 /// | database down after | `503`; the row knows later whether it committed | recorded on another connection; else in doubt |
@@ -218,13 +218,21 @@ impl PostgresStore {
     /// The row may be the target of a foreign key.
     pub const SCHEMA: &str = include_str!("schema/postgres.sql");
 
-    /// A store in the database of this pool.
+    /// A store in the database of this pool. See [`PostgresStore`] for an example.
     pub fn new(pool: PgPool) -> Self {
         Self { pool, namespace: "".into(), begin: begin(MAX_RUN) }
     }
 
     /// Keeps the rewards of several FirstPromoter accounts apart, whose ids may be the same. Empty
     /// unless told otherwise.
+    ///
+    /// ```no_run
+    /// # use tower_firstpromoter::once::PostgresStore;
+    /// # async fn example(pool: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = PostgresStore::new(pool);
+    /// let (ours, partners) = (store.clone().namespace("ours"), store.namespace("partners"));
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn namespace(mut self, account: impl Into<String>) -> Self {
         self.namespace = sql::text(account).into();
@@ -240,13 +248,22 @@ impl PostgresStore {
     /// delivery ends in `503`. With a plain [`Fulfil`](crate::Fulfil) it goes on, and a delivery
     /// that comes meanwhile finds the reward in doubt, so be sure that its own time-outs are
     /// shorter than this.
+    ///
+    /// ```no_run
+    /// # use tower_firstpromoter::once::PostgresStore;
+    /// # async fn example(pool: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// let store = PostgresStore::new(pool).max_run(Duration::from_secs(20));
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn max_run(mut self, idle: Duration) -> Self {
         self.begin = begin(idle);
         self
     }
 
-    /// Creates the table, unless there is one. Several machines may do so at once.
+    /// Creates the table, unless there is one. Several machines may do so at once. See
+    /// [`PostgresStore`] for an example.
     ///
     /// # Errors
     ///

@@ -74,8 +74,8 @@ const REWARDS: TableDefinition<'static, (&'static str, u64), &'static [u8]> =
 /// ```
 ///
 /// **Errors.** After the first write that fails (a full disk, a bad one), nothing more is written
-/// until the file is opened again, since what is on the disk is no longer certain. Every delivery is
-/// then answered with `503`. Restart the process once the cause is gone.
+/// until the file is opened again, since what is on the disk is no longer certain. Every reward that
+/// is still to be granted is then answered with `503`. Restart the process once the cause is gone.
 ///
 /// **Backups.** Copy the file while the process is stopped, or take a snapshot of the whole volume.
 /// A restored backup has forgotten what was granted since, and those rewards would be granted
@@ -268,7 +268,9 @@ impl fmt::Debug for RedbStore {
     }
 }
 
-/// The right to grant one reward, of a [`RedbStore`].
+/// The right to grant one reward, of a [`RedbStore`]. See [`Store`] for an example.
+///
+/// Nothing can be written through it: the grant is made elsewhere.
 pub struct RedbTx {
     held: Held,
     record: Record,

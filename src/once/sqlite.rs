@@ -161,7 +161,7 @@ impl SqliteStore {
     /// Never delete the row of a granted reward.
     pub const SCHEMA: &str = include_str!("schema/sqlite.sql");
 
-    /// A store in the database of this pool.
+    /// A store in the database of this pool. See [`SqliteStore`] for an example.
     pub fn new(pool: SqlitePool) -> Self {
         let database = Database::of(&pool);
         Self { pool, namespace: "".into(), database }
@@ -169,13 +169,21 @@ impl SqliteStore {
 
     /// Keeps the rewards of several FirstPromoter accounts apart, whose ids may be the same. Empty
     /// unless told otherwise.
+    ///
+    /// ```
+    /// # use tower_firstpromoter::once::SqliteStore;
+    /// # fn example(pool: sqlx::SqlitePool) {
+    /// let store = SqliteStore::new(pool);
+    /// let (ours, partners) = (store.clone().namespace("ours"), store.namespace("partners"));
+    /// # }
+    /// ```
     #[must_use]
     pub fn namespace(mut self, account: impl Into<String>) -> Self {
         self.namespace = sql::text(account).into();
         self
     }
 
-    /// Creates the table, unless there is one.
+    /// Creates the table, unless there is one. See [`SqliteStore`] for an example.
     ///
     /// # Errors
     ///

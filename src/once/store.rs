@@ -56,11 +56,18 @@ pub trait Store: Send + Sync + 'static {
     /// What can go wrong.
     type Error: Into<BoxError>;
 
-    /// Whether what a handler writes through a transaction is undone with it. Unless it is, a
-    /// handler that was cut off may have granted, whichever trait it implements.
+    /// Whether what a handler writes through a transaction is undone with it: true for
+    /// `PostgresStore` and `SqliteStore`. Unless it is, a handler that was cut off may have granted,
+    /// whichever trait it implements.
+    ///
+    /// ```
+    /// use tower_firstpromoter::once::{MemoryStore, Store};
+    ///
+    /// assert!(!MemoryStore::UNDOES); // nothing can be written through its `Tx`
+    /// ```
     const UNDOES: bool = false;
 
-    /// Asks for the right to grant.
+    /// Asks for the right to grant, as [`Store`]'s example does.
     ///
     /// # Errors
     ///
@@ -71,7 +78,7 @@ pub trait Store: Send + Sync + 'static {
         claim: &Claim,
     ) -> impl Future<Output = Result<Begin<Self::Tx>, Self::Error>> + Send;
 
-    /// Takes down how a grant ended, durably, and gives the right back.
+    /// Takes down how a grant ended, durably, and gives the right back, as [`Store`]'s example does.
     ///
     /// # Errors
     ///
@@ -84,6 +91,19 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// If the store is out of reach.
+    ///
+    /// ```
+    /// use tower_firstpromoter::{event::FulfilmentId, once::Store};
+    ///
+    /// /// The customer has given the months back, and may earn them again.
+    /// async fn reversed<S: Store>(store: &S, id: FulfilmentId) -> Result<bool, S::Error> {
+    ///     store.forget(id).await
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// # let store = tower_firstpromoter::once::MemoryStore::new(1);
+    /// # assert_eq!(reversed(&store, 1.into()).await, Ok(false));
+    /// # }
+    /// ```
     fn forget(&self, id: FulfilmentId) -> impl Future<Output = Result<bool, Self::Error>> + Send;
 
     /// The rewards in doubt: begun, cut off, and neither undone nor asked about since.
@@ -91,6 +111,20 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// If the store is out of reach.
+    ///
+    /// ```
+    /// use tower_firstpromoter::once::Store;
+    ///
+    /// async fn list<S: Store>(store: &S) -> Result<(), S::Error> {
+    ///     for doubt in store.in_doubt().await? {
+    ///         println!("{}: {} {} for promoter {}", doubt.id, doubt.amount, doubt.unit, doubt.promoter);
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// # list(&tower_firstpromoter::once::MemoryStore::new(1)).await.unwrap();
+    /// # }
+    /// ```
     fn in_doubt(&self) -> impl Future<Output = Result<Vec<Record>, Self::Error>> + Send;
 
     /// Ends a doubt by an operator's word: the reward was granted, or it was not and may be. `false`
@@ -99,6 +133,20 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// If the store is out of reach.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// use tower_firstpromoter::once::{Begin, Claim, MemoryStore, Store};
+    /// # use tower_firstpromoter::event::Fulfilment;
+    /// # let fulfilment = Fulfilment::decode(r#"{"event":{"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7}}}"#).unwrap();
+    /// # let claim = Claim::from(&fulfilment);
+    ///
+    /// let store = MemoryStore::new(1_000);
+    /// drop(store.begin(&claim).await); // cut off
+    /// assert_eq!(store.settle(claim.id(), true).await, Ok(true)); // "it was granted"
+    /// assert!(matches!(store.begin(&claim).await, Ok(Begin::Granted)));
+    /// # }
+    /// ```
     fn settle(
         &self,
         id: FulfilmentId,
@@ -106,7 +154,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<bool, Self::Error>> + Send;
 }
 
-/// The answer to [`Store::begin`].
+/// The answer to [`Store::begin`]. See [`Store`] for an example.
 #[derive(Debug)]
 #[must_use]
 pub enum Begin<Tx> {
@@ -130,7 +178,7 @@ pub enum Begin<Tx> {
     },
 }
 
-/// How a grant ended.
+/// How a grant ended. See [`Store`] for an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     /// It is granted. What was written through the transaction is kept.
@@ -167,7 +215,7 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Which reward.
+    /// Which reward. See [`Claim`] for an example, also of the next three.
     pub fn id(&self) -> FulfilmentId {
         self.id
     }
@@ -187,13 +235,21 @@ impl Claim {
         self.promoter
     }
 
-    /// Whether the grant is made through the transaction (a handler that implements
-    /// [`FulfilIn`](crate::FulfilIn) itself), and so is undone with it.
+    /// Whether the grant is made through the transaction and so is undone with it: the handler
+    /// implements [`FulfilIn`](crate::FulfilIn) itself, and the store [undoes](Store::UNDOES).
     pub fn in_tx(&self) -> bool {
         self.in_tx
     }
 
-    /// The same claim for a grant made through the transaction, or elsewhere.
+    /// The same claim for a grant made through the transaction, or elsewhere: for tests of stores.
+    ///
+    /// ```
+    /// # use tower_firstpromoter::{event::Fulfilment, once::Claim};
+    /// # let fulfilment = Fulfilment::decode(r#"{"event":{"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7}}}"#).unwrap();
+    /// let claim = Claim::from(&fulfilment);
+    /// assert!(!claim.in_tx());
+    /// assert!(claim.with_in_tx(true).in_tx());
+    /// ```
     pub fn with_in_tx(mut self, in_tx: bool) -> Self {
         self.in_tx = in_tx;
         self
@@ -213,7 +269,7 @@ impl From<&Fulfilment> for Claim {
     }
 }
 
-/// What a store knows of a reward.
+/// What a store knows of a reward. See [`Store::in_doubt`] for an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {
@@ -227,7 +283,7 @@ pub struct Record {
     pub promoter: PromoterId,
     /// Where it stands.
     pub state: State,
-    /// How often a grant was begun.
+    /// How often a grant was begun. One that the database undid when it was cut off is not counted.
     pub attempts: u32,
     /// Why the last attempt that failed did.
     pub last_error: Option<String>,
@@ -267,7 +323,8 @@ impl Record {
     }
 }
 
-/// Where a reward stands. In doubt is [`State::Started`] without anybody at work on it.
+/// Where a reward stands. In doubt is [`State::Started`] without anybody at work on it. See
+/// [`as_str`](State::as_str) for an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {
@@ -279,7 +336,7 @@ pub enum State {
     Granted,
     /// Left pending by the handler.
     Pending,
-    /// The handler said that nothing was granted.
+    /// The handler said that nothing was granted, or it panicked and is undone.
     Failed,
 }
 

@@ -25,7 +25,8 @@ pub struct Course {
     pub fault: Option<Fault>,
 }
 
-/// One delivery of a reward.
+/// One delivery of a reward. There is an example at
+/// [`FirstPromoter::send`](super::FirstPromoter::send).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Attempt {

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::Payload;
 
-/// A variant of a payload, made by [`Payload::oddities`].
+/// A variant of a payload, made by [`Payload::oddities`], where there is an example.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Oddity {

@@ -33,7 +33,7 @@ enum Body {
 
 impl Payload {
     /// The reward with this `data.id`: three free months, for the promoter 5272969 with the
-    /// `cust_id` `user-1`.
+    /// `cust_id` `user-1`. See [`Payload`] for an example.
     pub fn new(id: u64) -> Self {
         Self { id, body: Body::Json(documented(id)) }
     }
@@ -87,17 +87,31 @@ impl Payload {
         self.with("/data/amount", amount)
     }
 
-    /// `data.unit`.
+    /// `data.unit`. See [`Payload`] for an example.
     pub fn unit(self, unit: &str) -> Self {
         self.with("/data/unit", unit)
     }
 
     /// `data.promoter.id`.
+    ///
+    /// ```
+    /// use tower_firstpromoter::{event::Fulfilment, testkit::Payload};
+    ///
+    /// assert_eq!(Fulfilment::decode(Payload::new(1).promoter(7))?.promoter.id.get(), 7);
+    /// # Ok::<(), tower_firstpromoter::event::DecodeError>(())
+    /// ```
     pub fn promoter(self, id: u64) -> Self {
         self.with("/data/promoter/id", id)
     }
 
     /// `data.promoter.cust_id`: the application's own id of the user, or `""` for unknown.
+    ///
+    /// ```
+    /// use tower_firstpromoter::{event::Fulfilment, testkit::Payload};
+    ///
+    /// assert_eq!(Fulfilment::decode(Payload::new(1).cust_id(""))?.promoter.cust_id, None);
+    /// # Ok::<(), tower_firstpromoter::event::DecodeError>(())
+    /// ```
     pub fn cust_id(self, id: &str) -> Self {
         self.with("/data/promoter/cust_id", id)
     }
@@ -174,11 +188,21 @@ impl Payload {
     }
 
     /// `data.id`, whether or not the bytes have it.
+    ///
+    /// ```
+    /// # use tower_firstpromoter::testkit::Payload;
+    /// assert_eq!(Payload::raw(7, "{}").id(), 7);
+    /// ```
     pub fn id(&self) -> u64 {
         self.id
     }
 
     /// The bytes, as they go over the wire.
+    ///
+    /// ```
+    /// # use tower_firstpromoter::testkit::Payload;
+    /// assert!(Payload::new(1).to_bytes().starts_with(br#"{"event":{"#));
+    /// ```
     pub fn to_bytes(&self) -> Bytes {
         match &self.body {
             Body::Json(body) => {

@@ -15,16 +15,26 @@ impl Report {
     }
 
     /// Every reward that was sent.
+    ///
+    /// ```
+    /// use tower_firstpromoter::testkit::Report;
+    ///
+    /// fn print(report: &Report) {
+    ///     report.courses().iter().for_each(|course| println!("{course}"));
+    /// }
+    /// ```
     pub fn courses(&self) -> &[Course] {
         &self.0
     }
 
-    /// Those with which something went wrong.
+    /// Those with which something went wrong, as in the example of
+    /// [`audit`](super::FirstPromoter::audit).
     pub fn faults(&self) -> impl Iterator<Item = &Course> {
         self.0.iter().filter(|course| course.fault.is_some())
     }
 
-    /// Passes if the receiver did everything right.
+    /// Passes if the receiver did everything right. See [`audit`](super::FirstPromoter::audit) for an
+    /// example.
     ///
     /// # Panics
     ///

@@ -89,7 +89,7 @@ impl FirstPromoter {
     ///
     /// An axum `Router`, an [`Intercept`](crate::intercept::Intercept) and a
     /// [`Webhook`](crate::Webhook) all fit. A service for one particular type of body does after
-    /// tower's `map_request`.
+    /// tower's `map_request`. See [`FirstPromoter`] for an example.
     ///
     /// # Panics
     ///
@@ -537,7 +537,8 @@ impl fmt::Debug for FirstPromoter {
     }
 }
 
-/// The answer to [`FirstPromoter::check_path`]: rewards sent to this URL would be lost.
+/// The answer to [`FirstPromoter::check_path`], where there is an example: rewards sent to this URL
+/// would be lost.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotIntercepted {
