@@ -318,6 +318,33 @@ async fn a_busy_database_is_in_progress() {
     assert_eq!(deliver(&webhook, 1).await, Verdict::Granted);
 }
 
+/// A grant that is made already is no doubt because somebody else writes, or reads where readers keep
+/// writers from committing: its end waits for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_grant_elsewhere_waits_for_other_writers() {
+    for (journal, other) in [
+        (SqliteJournalMode::Wal, "BEGIN IMMEDIATE"),
+        (SqliteJournalMode::Delete, "BEGIN; SELECT count(*) FROM firstpromoter_fulfilments"),
+    ] {
+        let (db, pool) = Database::new(journal).await;
+        let options = SqliteConnectOptions::new()
+            .filename(db.directory.path().join("app.db"))
+            .busy_timeout(Duration::ZERO);
+        let impatient = SqlitePoolOptions::new().connect_with(options).await.expect("a database");
+        let store = SqliteStore::new(impatient);
+        let (_, tx, _) = begin(&store, &claim(1, false)).await;
+        let other = pool.begin_with(other).await.expect("their transaction");
+        let end = store.end(tx, End::Granted);
+        let ends = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            other.rollback().await.expect("the end of it");
+        };
+        let (ended, ()) = tokio::join!(end, ends);
+        ended.expect("it is written in the end");
+        assert_eq!(row(&pool, 1).await, ("granted".to_owned(), 1, None));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_ends_its_transaction_is_not_believed() {
     struct Breaks(&'static str);

@@ -11,7 +11,7 @@ use std::{
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction, query, query_as, raw_sql};
 use tokio::{
     sync::{Mutex as Queue, OwnedMutexGuard as Turn},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -137,6 +137,10 @@ const SETTLE: &str = "UPDATE firstpromoter_fulfilments SET state = ?3, changed =
 /// How long a grant waits for the others of its process. SQLite's own wait between processes is
 /// the pool's `busy_timeout`, which is the same unless told otherwise.
 const TURN: Duration = Duration::from_secs(5);
+
+/// Before the end of a grant made elsewhere is tried to be written again; the pool's
+/// `busy_timeout`, which may be none, has passed by then.
+const PAUSE: Duration = Duration::from_millis(20);
 
 impl SqliteStore {
     /// The SQL that makes the table, for those who keep all tables in their migrations. Running it
@@ -279,13 +283,32 @@ impl SqliteStore {
     async fn try_end(&self, tx: SqliteTx, end: End) -> Result<(), Problem> {
         // Held until the end is written.
         let SqliteTx { write, held } = tx;
-        let in_tx = write.is_some();
         let (state, error) = sql::end(end);
-        let mut write = match write {
-            Some(write) => write,
-            // It is granted, or it is not: that must be written, however long the queue is.
-            None => self.write_at(Arc::clone(&self.database.queue).lock_owned().await).await?,
-        };
+        if let Some(write) = write {
+            return self.write_end(write, true, held.id, state, &error).await;
+        }
+        // It is granted, or it is not: that must be written, however long others write.
+        loop {
+            let turn = Arc::clone(&self.database.queue).lock_owned().await;
+            let ended = match self.write_at(turn).await {
+                Ok(write) => self.write_end(write, false, held.id, state, &error).await,
+                Err(problem) => Err(problem),
+            };
+            match ended {
+                Err(problem) if problem.is_busy() => sleep(PAUSE).await,
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn write_end(
+        &self,
+        mut write: Write,
+        in_tx: bool,
+        id: FulfilmentId,
+        state: State,
+        error: &Option<String>,
+    ) -> Result<(), Problem> {
         let ended = async {
             if in_tx {
                 // Both fail if the handler ended the transaction by itself.
@@ -297,7 +320,7 @@ impl SqliteStore {
             }
             let ended = query(END)
                 .bind(&*self.namespace)
-                .bind(held.id.to_string())
+                .bind(id.to_string())
                 .bind(state.as_str())
                 .bind(error)
                 .bind(i32::from(in_tx))
