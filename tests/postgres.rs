@@ -16,7 +16,14 @@ use std::{
 };
 
 use futures::future::join_all;
-use sqlx::PgPool;
+use sqlx::{
+    PgPool,
+    postgres::{PgPoolOptions, PgSslMode},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 use tower_firstpromoter::{
     BoxError, Fulfil, FulfilIn, Outcome, Verdict,
     event::{Fulfilment, FulfilmentId},
@@ -416,6 +423,63 @@ async fn a_connection_is_cut_while_the_handler_runs() {
         assert_eq!(last_error(&knife, 2).await.0, "granted");
     })
     .await;
+}
+
+/// Hands a session on to the database, and cuts the first one that says this.
+async fn cuts_once_at(says: &'static [u8], pool: &PgPool) -> PgPool {
+    let server = pool.connect_options();
+    let server = (server.get_host().to_owned(), server.get_port());
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        let cut = Arc::new(AtomicBool::new(false));
+        while let Ok((mut client, _)) = listener.accept().await {
+            let (cut, server) = (Arc::clone(&cut), server.clone());
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(server).await.expect("the database");
+                let (mut asks, mut answered) = client.split();
+                let (mut answers, mut asked) = server.split();
+                let there = async {
+                    let mut buffer = vec![0; 64 * 1024];
+                    while let Ok(length @ 1..) = asks.read(&mut buffer).await {
+                        let said = &buffer[..length];
+                        let it = said.windows(says.len()).any(|found| found == says);
+                        if it && !cut.swap(true, Ordering::SeqCst) {
+                            return;
+                        }
+                        asked.write_all(said).await.expect("the database listens");
+                    }
+                };
+                let back = tokio::io::copy(&mut answers, &mut answered);
+                tokio::select! { () = there => {}, _ = back => {} }
+            });
+        }
+    });
+    let options = (*pool.connect_options()).clone().host("127.0.0.1").port(port);
+    let options = options.ssl_mode(PgSslMode::Disable);
+    PgPoolOptions::new().max_connections(2).connect_with(options).await.expect("through it")
+}
+
+/// From the moment the intention is committed a cut connection looks like a crash. Until the handler
+/// is called it is none, and the one who knows that says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_cut_before_the_handler_leaves_no_doubt() {
+    for says in [&b"COMMIT; BEGIN"[..], b"SELECT xmin", b"SAVEPOINT"] {
+        story(async |db| {
+            let direct = db.ready(4).await;
+            let store = PostgresStore::new(direct.clone());
+            let claim = claim(1, false);
+            // There already, so that the first to commit is the intention.
+            store.end(begin(&store, &claim).await.1, End::Pending).await.expect("written");
+
+            let cut = PostgresStore::new(cuts_once_at(says, &direct).await);
+            let begun = cut.begin(&claim).await;
+            assert!(begun.is_err(), "{:?}: {begun:?}", String::from_utf8_lossy(says));
+            let (how, ..) = begin(&store, &claim).await;
+            assert_eq!(how, "run", "cut at {:?}", String::from_utf8_lossy(says));
+        })
+        .await;
+    }
 }
 
 /// A handler that ends the transaction by itself has let go of the row, and one that hides an error

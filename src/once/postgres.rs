@@ -98,7 +98,7 @@ use crate::event::FulfilmentId;
 /// 4. Set a savepoint, and lend the transaction. `Err` goes back to the savepoint, so that the
 ///    reason is written down without letting go of the row.
 ///
-/// All of it is `READ COMMITTED`, whatever the default is, and in each transaction
+/// All that locks is `READ COMMITTED`, whatever the default is, and in each such transaction
 /// `idle_in_transaction_session_timeout` makes the server let go of a row whose machine vanished.
 ///
 /// A grant made *elsewhere* must leave a trace before its handler runs, and only a commit is one.
@@ -157,6 +157,8 @@ const START: &str = "UPDATE firstpromoter_fulfilments \
 /// Waits: only somebody who looked at the row in passing can have it.
 const LOCK_AGAIN: &str = "SELECT xmin::text FROM firstpromoter_fulfilments \
     WHERE namespace = $1 AND id = $2::text::numeric FOR NO KEY UPDATE";
+
+const SAVEPOINT: &str = "SAVEPOINT firstpromoter";
 
 const END: &str = "UPDATE firstpromoter_fulfilments \
     SET state = $3, last_error = coalesce($4, last_error), attempts = attempts + $5, \
@@ -312,6 +314,7 @@ impl PostgresStore {
             _ => {}
         }
         let started = if claim.in_tx() {
+            raw_sql(SAVEPOINT).execute(&mut *tx).await?;
             None
         } else {
             let (version,): (String,) =
@@ -328,7 +331,6 @@ impl PostgresStore {
             }
             Some(version)
         };
-        raw_sql("SAVEPOINT firstpromoter").execute(&mut *tx).await?;
         let attempt = sql::count(attempts).saturating_add(1);
         let tx = PostgresTx { tx, id, started };
         Ok(Some(match before {
@@ -365,7 +367,7 @@ impl PostgresStore {
         }
     }
 
-    /// Commits, locks the row again, and says which version of it that is.
+    /// Commits, locks the row again, sets the savepoint, and says which version of the row it is.
     async fn lock_again(
         &self,
         tx: &mut Transaction<'static, Postgres>,
@@ -374,6 +376,7 @@ impl PostgresStore {
         self.next_transaction(tx).await?;
         let lock = query_as(LOCK_AGAIN).bind(&*self.namespace).bind(id);
         let locked: Option<(String,)> = lock.fetch_optional(&mut **tx).await?;
+        raw_sql(SAVEPOINT).execute(&mut **tx).await?;
         Ok(locked.map(|(version,)| version))
     }
 
