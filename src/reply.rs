@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn every_answer_is_short_json_that_names_its_code() {
-        for verdict in Verdict::ALL {
+        for &verdict in Verdict::ALL {
             let body: serde_json::Value = serde_json::from_str(text(verdict)).expect("JSON");
             assert_eq!(body["code"], verdict.code());
             assert!(text(verdict).len() < 1_000);

@@ -417,7 +417,7 @@ async fn every_end_of_a_delivery() {
         }
         reached.insert(expected);
     }
-    for verdict in Verdict::ALL {
+    for &verdict in Verdict::ALL {
         assert!(reached.contains(&verdict), "{verdict:?} was never reached");
     }
 }
@@ -438,7 +438,7 @@ fn the_table_is_what_the_crate_says() {
     for (verdict, status, code) in TABLE {
         assert_eq!((verdict.status().as_u16(), verdict.code()), (status, code));
     }
-    assert_eq!(TABLE.map(|row| row.0), Verdict::ALL);
+    assert_eq!(TABLE.map(|row| row.0), *Verdict::ALL);
     let codes: HashSet<_> = TABLE.iter().map(|row| row.2).collect();
     assert_eq!(codes.len(), TABLE.len(), "one end, one code");
     let granted = TABLE.iter().filter(|row| row.1 == 200);

@@ -58,7 +58,7 @@ async fn each_kind_of_delivery_is_told_as_documented() {
         (Verdict::Overloaded, "ERROR", true, 0),
         (Verdict::ShuttingDown, "WARN", true, 0),
     ];
-    assert_eq!(expected.map(|(verdict, ..)| verdict), Verdict::ALL);
+    assert_eq!(expected.map(|(verdict, ..)| verdict), *Verdict::ALL);
 
     for (verdict, level, known, attempt) in expected {
         let watch = Watch::start();
@@ -114,7 +114,7 @@ async fn each_kind_of_delivery_is_told_as_documented() {
 #[tokio::test(start_paused = true)]
 async fn the_numbers_are_those_documented() {
     let names = documented("metric");
-    for verdict in Verdict::ALL {
+    for &verdict in Verdict::ALL {
         end_in(verdict, Access::query("key", KEY)).await;
     }
     hang_up_and_end_late().await;
@@ -210,7 +210,7 @@ async fn nothing_private_is_seen() {
     };
     let query = Access::query("key", KEY);
     for access in [&query, &Access::basic("sender", PASSWORD)] {
-        for verdict in Verdict::ALL {
+        for &verdict in Verdict::ALL {
             end_seen(verdict, access).await;
         }
     }
@@ -283,7 +283,7 @@ async fn other_routes_are_not_seen() {
 
 #[tokio::test(start_paused = true)]
 async fn an_observer_that_panics_changes_nothing() {
-    for verdict in Verdict::ALL {
+    for &verdict in Verdict::ALL {
         let answer =
             end_in_observed(verdict, Access::query("key", KEY), |_| panic!("watch out")).await;
         assert_eq!(answer.extensions().get(), Some(&verdict));

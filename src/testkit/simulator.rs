@@ -602,7 +602,7 @@ where
 fn verdict_in(answer: &[u8]) -> Option<Verdict> {
     let answer: serde_json::Value = serde_json::from_slice(answer).ok()?;
     let code = answer.get("code")?.as_str()?;
-    Verdict::ALL.into_iter().find(|verdict| verdict.code() == code)
+    Verdict::ALL.iter().copied().find(|verdict| verdict.code() == code)
 }
 
 /// `None` if the future still waits after it has waited so many times.
