@@ -138,22 +138,21 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut kind = self.project().kind;
-        if let KindProj::Webhook { delivery, inner, body } = kind.as_mut().project() {
-            match ready!(delivery.as_mut().poll(cx)) {
-                Delivered::Answer(answer) => {
-                    return Poll::Ready(Ok(answer.map(ResponseBody::webhook)));
+        loop {
+            let future = match kind.as_mut().project() {
+                KindProj::Inner { future } => {
+                    return future.poll(cx).map_ok(|response| response.map(ResponseBody::app));
                 }
-                Delivered::OtherEvent(request) => {
-                    let future = inner.call(request.map(*body));
-                    kind.set(Kind::Inner { future });
+                KindProj::Webhook { delivery, inner, body } => {
+                    match ready!(delivery.as_mut().poll(cx)) {
+                        Delivered::Answer(answer) => {
+                            return Poll::Ready(Ok(answer.map(ResponseBody::webhook)));
+                        }
+                        Delivered::OtherEvent(request) => inner.call(request.map(*body)),
+                    }
                 }
-            }
-        }
-        match kind.project() {
-            KindProj::Inner { future } => {
-                future.poll(cx).map_ok(|response| response.map(ResponseBody::app))
-            }
-            KindProj::Webhook { .. } => Poll::Pending,
+            };
+            kind.set(Kind::Inner { future });
         }
     }
 }

@@ -41,7 +41,7 @@ impl Once {
         F: FulfilIn<S::Tx>,
         S: Store,
     {
-        Self(Arc::new(Arc::new(Desk { handler, store, running: Mutex::default() })))
+        Self(Arc::new(Desk { handler, store, running: Mutex::default() }))
     }
 
     pub(crate) async fn close(&self) {
@@ -63,7 +63,7 @@ impl Handler for Once {
         settings: &Arc<Settings>,
         span: &Span,
     ) -> BoxFuture<'static, Ended> {
-        match self.0.listen(fulfilment, settings, span) {
+        match Arc::clone(&self.0).listen(fulfilment, settings, span) {
             Ok(listener) => Box::pin(listener),
             Err(verdict) => Box::pin(std::future::ready(Ended::at(verdict))),
         }
@@ -77,7 +77,7 @@ impl Handler for Once {
 /// A [`Desk`] whose handler and store nobody needs to know.
 trait Listen: Send + Sync {
     fn listen(
-        &self,
+        self: Arc<Self>,
         fulfilment: Fulfilment,
         settings: &Arc<Settings>,
         span: &Span,
@@ -144,13 +144,13 @@ impl<F, S> Desk<F, S> {
     }
 }
 
-impl<F, S> Listen for Arc<Desk<F, S>>
+impl<F, S> Listen for Desk<F, S>
 where
     F: FulfilIn<S::Tx>,
     S: Store,
 {
     fn listen(
-        &self,
+        self: Arc<Self>,
         fulfilment: Fulfilment,
         settings: &Arc<Settings>,
         span: &Span,
@@ -173,7 +173,7 @@ where
         drop(running);
 
         // From here on the guard is what takes the grant off the desk, in whichever way it ends.
-        let leave = Leave { desk: Arc::clone(self), id };
+        let leave = Leave { desk: Arc::clone(&self), id };
         let settings = Arc::clone(settings);
         tokio::spawn(span.instrument(async move {
             let facts = Facts::from(&fulfilment);

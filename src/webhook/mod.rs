@@ -18,7 +18,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Buf;
 use http::{Request, Response};
 use http_body::Body;
 use tower::Service;
@@ -251,11 +250,7 @@ impl Webhook<Once> {
     }
 }
 
-impl<F: Handler, B> Service<Request<B>> for Webhook<F>
-where
-    B: Body,
-    B::Data: Buf,
-{
+impl<F: Handler, B: Body> Service<Request<B>> for Webhook<F> {
     type Response = Response<ReplyBody>;
     type Error = Infallible;
     type Future = WebhookFuture<B>;
