@@ -35,9 +35,15 @@ pub(crate) fn scrub(text: &str, payload: &Bytes) -> String {
     // These may have come as numbers.
     private.extend(fulfilment.promoter.email);
     private.extend(fulfilment.promoter.cust_id);
-    // And as `{:?}` writes them: an address holds line breaks.
-    let quoted: Vec<_> = private.iter().map(|text| format!("{text:?}")).collect();
-    private.extend(quoted.iter().map(|text| text[1..text.len() - 1].to_owned()));
+    // And as `{:?}` writes them, because an address holds line breaks, or a URL: clients of HTTP
+    // quote the one they asked for.
+    let written = private.iter().flat_map(|text| {
+        let quoted = format!("{text:?}");
+        let query: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
+        [quoted[1..quoted.len() - 1].to_owned(), query.replace('+', "%20"), query]
+    });
+    let written: Vec<_> = written.collect();
+    private.extend(written);
     private.retain(|text| text.len() >= SHORTEST);
     private.iter_mut().for_each(|text| text.make_ascii_lowercase());
     private.sort_unstable();
@@ -172,6 +178,12 @@ mod tests {
                 "for John Smith Street 12",
                 r#","note":"John Smith","profile":{"address":"Smith Street 12"}"#,
                 "for [redacted]",
+            ),
+            ("GET /users?email=ann%40example.com: 500", EMAIL, "GET /users?email=[redacted]: 500"),
+            (
+                "?q=Ann+O%27Neill or Ann%20O%27Neill",
+                r#","note":"Ann O'Neill""#,
+                "?q=[redacted] or [redacted]",
             ),
             ("naïve ann@example.comé", EMAIL, "naïve [redacted]é"),
             (
