@@ -89,8 +89,9 @@ pub enum Outcome {
     note = "a handler that implements `FulfilIn<Tx>` needs `.once(store)`, with the store whose transaction it takes"
 )]
 pub trait Fulfil: Send + Sync + 'static {
-    /// What went wrong. Its text goes to the store and the log, without what the payload holds of
-    /// secrets and personal data.
+    /// What went wrong. Its text goes to the store and the log: the first 300 characters, without the
+    /// secrets and personal data that the payload holds. (What has less than 4 bytes stays: a country
+    /// would take half of the words with it.)
     type Error: Into<BoxError>;
 
     /// Grants one reward. See [`Fulfil`] for an example.

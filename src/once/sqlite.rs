@@ -192,6 +192,11 @@ impl SqliteStore {
     /// # Errors
     ///
     /// If the database is out of reach, or busy for longer than the pool waits.
+    ///
+    /// # Cancel safety
+    ///
+    /// Do not drop the future half-way: sqlx would return a connection to the pool that is still
+    /// inside a transaction ([sqlx#4393](https://github.com/transact-rs/sqlx/issues/4393)).
     pub async fn create_table(&self) -> Result<(), SqliteError> {
         let mut tx = self.pool.begin_with(BEGIN).await?;
         raw_sql(Self::SCHEMA).execute(&mut *tx).await?;

@@ -22,6 +22,7 @@ mod deadline;
 mod delivery;
 mod hang_up;
 mod joined;
+mod no_timer;
 mod overload;
 mod panic;
 mod private;
