@@ -42,7 +42,7 @@
 //!    │
 //!    ▼
 //! 2 webhook     admit    may it come in? by its head alone       401  405  413  415
-//!    │          read     up to the limit, in time                400  408  413
+//!    │          read     up to the limit, in time; signed?       400  401  408  413
 //!    │          decode   what does it say?                       400  422  202
 //!    ▼
 //! 3 once        begin    granted before? running? in doubt?      200  409  500  503

@@ -21,19 +21,20 @@ use http::StatusCode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// `200`: the handler said [`Fulfilled`](crate::Outcome::Fulfilled), and where a store
-    /// remembers, that is durable. Nothing else is a `200`.
+    /// `200`: the handler said [`Fulfilled`](crate::Outcome::Fulfilled), now or earlier, and where a
+    /// store remembers, that is durable. (After an attempt that was cut off, `was_granted` or an
+    /// operator may say it instead.) Nothing else is a `200`.
     Granted,
     /// `202`: the handler said [`Pending`](crate::Outcome::Pending).
     Pending,
-    /// `202`: `data.status` says that FirstPromoter no longer holds the reward as pending. The
+    /// `202`: `data.status` names another state than `pending`, so FirstPromoter has moved on. The
     /// handler was not called.
     NotPending,
     /// `400`: the body broke off or could not be read.
     BodyBroken,
     /// `400`: the body is not JSON.
     NotJson,
-    /// `401`: no secret, or a wrong one.
+    /// `401`: no secret, or a wrong one; or a signature that does not hold.
     Unauthorized,
     /// `405`: not a `POST`.
     MethodNotAllowed,
@@ -44,7 +45,8 @@ pub enum Verdict {
     InProgress,
     /// `413`: the body is over the limit.
     BodyTooLarge,
-    /// `415`: the body is not declared as plain JSON.
+    /// `415`: the body is not declared as plain JSON: `application/json` or `application/…+json`, and
+    /// not compressed.
     UnsupportedMediaType,
     /// `422`: JSON, but not a fulfilment with all that is needed to grant it. Test deliveries end
     /// here, too.

@@ -225,7 +225,7 @@ pub trait FulfilIn<Tx>: Send + Sync + 'static {
     /// # Panics
     ///
     /// Caught and answered with `500`. What was written through `tx` is undone; with a store that
-    /// [cannot undo](crate::once::Store::UNDOES), the reward is in doubt.
+    /// cannot undo (`Store::UNDOES`), the reward is in doubt.
     ///
     /// # Cancel safety
     ///
@@ -236,8 +236,8 @@ pub trait FulfilIn<Tx>: Send + Sync + 'static {
         tx: &mut Tx,
     ) -> impl Future<Output = Result<Outcome, Self::Error>> + Send;
 
-    /// As [`Fulfil::was_granted`], where there is an example. A store with transactions asks only
-    /// about doubts of before, when the handler was a plain [`Fulfil`].
+    /// As [`Fulfil::was_granted`], where there is an example. A store that undoes asks only about
+    /// doubts of before, when the handler was a plain [`Fulfil`].
     ///
     /// # Errors
     ///
