@@ -7,6 +7,7 @@
 //! `""` or of a type nobody expected, and the reward is granted all the same.
 //!
 //! The empty string means "unknown" throughout the payload, so it reads as `None` everywhere.
+//! [`Fulfilment`] has an example.
 
 mod amount;
 mod campaign;

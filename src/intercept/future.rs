@@ -13,7 +13,7 @@ use super::ResponseBody;
 use crate::webhook::Delivery;
 
 pin_project! {
-    /// The future of an [`Intercept`](super::Intercept)'s response.
+    /// The future of an [`Intercept`](super::Intercept)'s response, where there is an example.
     ///
     /// # Cancel safety
     ///

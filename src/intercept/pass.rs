@@ -110,7 +110,8 @@ where
 }
 
 pin_project! {
-    /// The future of a [`PassOtherEvents`]'s response.
+    /// The future of a [`PassOtherEvents`]'s response. See
+    /// [`InterceptLayer::pass_other_events`] for an example.
     ///
     /// # Cancel safety
     ///

@@ -3,7 +3,7 @@
 //! Everything worth knowing about a delivery passes through here once, as a [`Seen`]: to `tracing`
 //! and `metrics` where those features are on, and to an [`Observer`] of the application's own.
 //! None of it holds a secret, an e-mail address, the query string or the body. Requests to other
-//! paths are not seen at all.
+//! paths are not seen at all. [`Observer`] has an example.
 //!
 //! # Spans and events (`tracing`)
 //!

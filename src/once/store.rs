@@ -236,7 +236,8 @@ impl Claim {
     }
 
     /// Whether the grant is made through the transaction and so is undone with it: the handler
-    /// implements [`FulfilIn`](crate::FulfilIn) itself, and the store [undoes](Store::UNDOES).
+    /// implements [`FulfilIn`](crate::FulfilIn) itself, and the store [undoes](Store::UNDOES). See
+    /// [`with_in_tx`](Claim::with_in_tx) for an example.
     pub fn in_tx(&self) -> bool {
         self.in_tx
     }

@@ -23,7 +23,16 @@ use crate::{
 };
 
 pin_project! {
-    /// The future of a [`Webhook`](super::Webhook)'s answer. It never fails.
+    /// The future of a [`Webhook`](super::Webhook)'s answer.
+    ///
+    /// ```
+    /// use tower::Service;
+    /// use tower_firstpromoter::{Fulfil, Webhook, webhook::WebhookFuture};
+    ///
+    /// fn deliver(webhook: &mut Webhook<impl Fulfil>, request: http::Request<String>) -> WebhookFuture<String> {
+    ///     webhook.call(request) // always ready
+    /// }
+    /// ```
     ///
     /// # Cancel safety
     ///
