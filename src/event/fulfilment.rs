@@ -49,6 +49,13 @@ pub struct Fulfilment {
 }
 
 /// The message that brought a [`Fulfilment`]. A retry may be another message.
+///
+/// ```
+/// # let body = r#"{"event":{"id":9,"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7}}}"#;
+/// let event = tower_firstpromoter::event::Fulfilment::decode(body)?.event;
+/// assert_eq!((event.id, event.created_at), (Some(9), None));
+/// # Ok::<(), tower_firstpromoter::event::DecodeError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
@@ -58,7 +65,8 @@ pub struct Event {
     pub created_at: Option<Timestamp>,
 }
 
-/// `data.status`: where FirstPromoter itself has the reward.
+/// `data.status`: where FirstPromoter itself has the reward. See [`as_str`](Status::as_str) for an
+/// example.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {
@@ -111,7 +119,7 @@ impl From<&str> for Status {
 }
 
 impl Fulfilment {
-    /// Reads a delivery's body.
+    /// Reads a delivery's body. See [`Fulfilment`] for an example.
     ///
     /// A [`Webhook`](crate::Webhook) does this by itself; it is public for tests of handlers.
     ///
@@ -174,7 +182,8 @@ impl Fulfilment {
         &self.bytes
     }
 
-    /// A stable text to pass on as the idempotency key of calls to others, such as Stripe.
+    /// A stable text to pass on as the idempotency key of calls to others, such as Stripe. See
+    /// [`Fulfilment`] for an example.
     ///
     /// It is the same for every delivery of this reward. With several FirstPromoter accounts, put
     /// the account in front of it: ids are unique within one.
@@ -206,6 +215,14 @@ impl fmt::Debug for Fulfilment {
 }
 
 /// Why a body is not a fulfilment to grant.
+///
+/// ```
+/// use tower_firstpromoter::event::{DecodeError, Fulfilment};
+///
+/// let without_data = r#"{ "event": { "type": "fulfilment_pending" } }"#;
+/// let error = Fulfilment::decode(without_data).unwrap_err();
+/// assert_eq!(error, DecodeError::NotAFulfilment("data is missing"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DecodeError {

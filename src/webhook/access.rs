@@ -69,7 +69,8 @@ impl Access {
     /// A secret in the query: `https://example.com/webhooks/firstpromoter?key=SECRET`.
     ///
     /// The parameter must be there exactly once. Letters and digits need no escaping, as
-    /// `openssl rand -hex 24` prints them; a `+` means a blank in a query.
+    /// `openssl rand -hex 24` prints them; a `+` means a blank in a query. See [`Access`] for an
+    /// example.
     #[track_caller]
     pub fn query(name: impl Into<Box<str>>, secret: impl AsRef<str>) -> Self {
         Self(Kind::Query { name: name.into(), secrets: Secrets::new(secret.as_ref()) })
@@ -167,7 +168,7 @@ impl Access {
     }
 
     /// Accepts this secret as well, in the same place (with [`basic`](Access::basic): for the same
-    /// user).
+    /// user). See [`Access`] for an example.
     ///
     /// # Panics
     ///
