@@ -224,8 +224,8 @@ pub trait FulfilIn<Tx>: Send + Sync + 'static {
     ///
     /// # Panics
     ///
-    /// Caught and answered with `500`. What was written through `tx` is undone; with a store that
-    /// cannot undo (`Store::UNDOES`), the reward is in doubt.
+    /// Caught, and answered with `500`. What was written through `tx` is undone, and where the store
+    /// cannot (`Store::UNDOES`), the reward is in doubt.
     ///
     /// # Cancel safety
     ///

@@ -67,7 +67,7 @@ use crate::event::FulfilmentId;
 /// | handler says `Err` | its writes are undone, the reason is kept, runs again | reason kept, runs again |
 /// | handler panics | its writes are undone, runs again | in doubt: [`was_granted`] is asked |
 /// | handler says pending | **its writes commit**, runs when asked again | noted, runs when asked again |
-/// | handler is slow | goes on, others hear `409`; idle for longer than [`max_run`]: undone, `503` | goes on, others hear `409`; after [`max_run`] they find it in doubt |
+/// | handler is slow | goes on, idle up to [`max_run`]; others hear `409` | the same |
 /// | sender hangs up | nothing happens to the grant | the same |
 /// | database down before | the handler is not called, `503` | the same |
 /// | database down after | `503`; the row knows later whether it committed | recorded on another connection; else in doubt |

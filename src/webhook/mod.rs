@@ -106,8 +106,7 @@ impl<F> Webhook<F> {
         self
     }
 
-    /// Tells `observer` what happens, instead of one that was set before. See [`Observer`] for an
-    /// example.
+    /// Tells `observer` what happens; another call replaces it. See [`Observer`] for an example.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         Arc::make_mut(&mut self.settings).observers.set(observer);
         self
@@ -121,8 +120,10 @@ impl<F> Webhook<F> {
     ///
     /// FirstPromoter gives up after 15 seconds, so stay well below that.
     ///
-    /// On tokio its timer must be enabled (`enable_time`; `#[tokio::main]` does so), or a delivery that
-    /// has to wait panics. On other runtimes there is no limit.
+    /// # Panics
+    ///
+    /// A delivery that has to wait panics on a tokio runtime that was built without `enable_time`; its
+    /// grant goes on. On a runtime other than tokio's it has no limit.
     ///
     /// ```
     /// # use std::time::Duration;
