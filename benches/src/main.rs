@@ -10,6 +10,8 @@ mod payload;
 mod peers;
 mod server;
 mod stalled;
+#[cfg(feature = "stores")]
+mod stores;
 mod time;
 mod valgrind;
 
@@ -23,9 +25,9 @@ const USAGE: &str = "\
 run                   everything, as Markdown on standard output
 run --check           instruction counts only, compared with instructions.csv
 run --bless           instruction counts only, written to instructions.csv
-run PART...           these parts: instructions, time, http, stalled";
+run PART...           these parts: instructions, time, http, stalled, stores";
 
-const PARTS: [&str; 4] = ["instructions", "time", "http", "stalled"];
+const PARTS: [&str; 5] = ["instructions", "time", "http", "stalled", "stores"];
 
 fn main() -> ExitCode {
     match run() {
@@ -65,6 +67,10 @@ fn run() -> Result<Bounds> {
             }
             if wanted("stalled") {
                 stalled::report(&mut bounds)?;
+            }
+            #[cfg(feature = "stores")]
+            if wanted("stores") {
+                stores::report()?;
             }
         }
         _ => return Err(USAGE.into()),

@@ -49,6 +49,7 @@ pub struct Delivery {
 }
 
 #[derive(Debug, Deserialize)]
+#[expect(dead_code, reason = "the handler gets them, and only they are measured")]
 pub struct Event {
     pub id: Option<u64>,
     #[serde(rename = "type")]
@@ -65,6 +66,7 @@ pub enum Kind {
 }
 
 #[derive(Debug, Deserialize)]
+#[expect(dead_code, reason = "the handler gets them, and only they are measured")]
 pub struct Data {
     pub id: u64,
     pub status: Status,
@@ -98,6 +100,7 @@ pub enum Unit {
 }
 
 #[derive(Debug, Deserialize)]
+#[expect(dead_code, reason = "the handler gets them, and only they are measured")]
 pub struct Promoter {
     pub id: u64,
     pub email: Option<String>,
