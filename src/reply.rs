@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
 
 use crate::Verdict;
 
@@ -23,7 +24,7 @@ use crate::Verdict;
 /// assert_eq!(ReplyBody::default().size_hint().exact(), Some(0));
 /// ```
 #[derive(Debug, Default)]
-pub struct ReplyBody(Bytes);
+pub struct ReplyBody(Full<Bytes>);
 
 impl Body for ReplyBody {
     type Data = Bytes;
@@ -31,18 +32,17 @@ impl Body for ReplyBody {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let bytes = std::mem::take(&mut self.0);
-        Poll::Ready(if bytes.is_empty() { None } else { Some(Ok(Frame::data(bytes))) })
+        Pin::new(&mut self.0).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.len() as u64)
+        self.0.size_hint()
     }
 }
 
@@ -104,7 +104,7 @@ pub(crate) fn reply(verdict: Verdict, problem: Option<&'static str>) -> Response
         None => Bytes::from_static(text(verdict).as_bytes()),
         Some(problem) => explained(verdict, problem),
     };
-    let mut response = Response::new(ReplyBody(body));
+    let mut response = Response::new(ReplyBody(Full::new(body)));
     *response.status_mut() = verdict.status();
     response
         .headers_mut()
