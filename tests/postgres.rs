@@ -425,14 +425,14 @@ async fn a_connection_is_cut_while_the_handler_runs() {
     .await;
 }
 
-/// Hands a session on to the database, and cuts the first one that says this.
-async fn cuts_once_at(says: &'static [u8], pool: &PgPool) -> PgPool {
+/// Hands sessions on to the database, and cuts the first so many that say this.
+async fn cuts_at(says: &'static [u8], times: u32, pool: &PgPool) -> PgPool {
     let server = pool.connect_options();
     let server = (server.get_host().to_owned(), server.get_port());
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
     tokio::spawn(async move {
-        let cut = Arc::new(AtomicBool::new(false));
+        let cut = Arc::new(AtomicU32::new(0));
         while let Ok((mut client, _)) = listener.accept().await {
             let (cut, server) = (Arc::clone(&cut), server.clone());
             tokio::spawn(async move {
@@ -444,7 +444,7 @@ async fn cuts_once_at(says: &'static [u8], pool: &PgPool) -> PgPool {
                     while let Ok(length @ 1..) = asks.read(&mut buffer).await {
                         let said = &buffer[..length];
                         let it = said.windows(says.len()).any(|found| found == says);
-                        if it && !cut.swap(true, Ordering::SeqCst) {
+                        if it && cut.fetch_add(1, Ordering::SeqCst) < times {
                             return;
                         }
                         asked.write_all(said).await.expect("the database listens");
@@ -472,7 +472,7 @@ async fn a_connection_that_is_cut_before_the_handler_leaves_no_doubt() {
             // There already, so that the first to commit is the intention.
             store.end(begin(&store, &claim).await.1, End::Pending).await.expect("written");
 
-            let cut = PostgresStore::new(cuts_once_at(says, &direct).await);
+            let cut = PostgresStore::new(cuts_at(says, 1, &direct).await);
             let begun = cut.begin(&claim).await;
             assert!(begun.is_err(), "{:?}: {begun:?}", String::from_utf8_lossy(says));
             let (how, ..) = begin(&store, &claim).await;
@@ -480,6 +480,21 @@ async fn a_connection_that_is_cut_before_the_handler_leaves_no_doubt() {
         })
         .await;
     }
+}
+
+/// A server that restarts cuts all connections, one after the other. Of a grant that is made elsewhere,
+/// and is made, the record finds its way all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_elsewhere_is_recorded_on_whichever_connection_holds() {
+    story(|db| async move {
+        let direct = db.ready(4).await;
+        let store = PostgresStore::new(cuts_at(b"SET state = $3", 3, &direct).await);
+        let (_, tx, _) = begin(&store, &claim(1, false)).await;
+        store.end(tx, End::Granted).await.expect("the fourth connection holds");
+        let known = PostgresStore::new(direct).begin(&claim(1, false)).await;
+        assert!(matches!(known, Ok(Begin::Granted)), "{known:?}");
+    })
+    .await;
 }
 
 /// A handler that ends the transaction by itself has let go of the row, and one that hides an error

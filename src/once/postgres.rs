@@ -195,6 +195,9 @@ const CREATING: i64 = i64::from_be_bytes(*b"firstpro");
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LOOKS: u32 = 9;
 
+/// How often it is tried to say on another connection how an attempt ended.
+const AMENDS: u32 = 6;
+
 impl PostgresStore {
     /// The SQL that makes the table, for those who keep all tables in their migrations. Running it
     /// twice does no harm.
@@ -383,15 +386,26 @@ impl PostgresStore {
     /// Says on another connection how a started attempt ended. `false` if that is not known, or the
     /// row is no longer as the attempt left it, so that another has begun.
     async fn amend(&self, id: &str, version: &str, state: State, error: &Option<String>) -> bool {
-        let amended = query(AMEND)
-            .bind(&*self.namespace)
-            .bind(id)
-            .bind(state.as_str())
-            .bind(error)
-            .bind(version)
-            .execute(&self.pool)
-            .await;
-        amended.is_ok_and(|amended| amended.rows_affected() == 1)
+        let mut pause = FIRST_PAUSE;
+        for _ in 0..AMENDS {
+            let amended = query(AMEND)
+                .bind(&*self.namespace)
+                .bind(id)
+                .bind(state.as_str())
+                .bind(error)
+                .bind(version)
+                .execute(&self.pool)
+                .await;
+            match amended {
+                Ok(amended) => return amended.rows_affected() == 1,
+                // The pool itself has tried for long enough.
+                Err(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => return false,
+                // What cut the first connection may be cutting the others just now.
+                Err(_) => tokio::time::sleep(pause).await,
+            }
+            pause *= 2;
+        }
+        false
     }
 
     /// Writes down how the grant ended, in the transaction in which it was made.
