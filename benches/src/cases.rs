@@ -40,6 +40,7 @@ pub struct Case {
 
 pub const PASS_THROUGH: &str = "pass-through";
 pub const DELIVERY: &str = "delivery";
+pub const COMPACT: &str = "compact delivery";
 pub const SIGNED: &str = "signed delivery";
 pub const DECODE_2: &str = "decode 2.5 KB";
 pub const DECODE_5: &str = "decode 5 KB";
@@ -68,6 +69,10 @@ pub const CASES: &[Case] = &[
     }),
     case(DELIVERY, "axum Json<T>", 500, |n| drive(peers::plain_axum(), deliver(same), n)),
     case(DELIVERY, "by hand", 500, |n| drive(peers::by_hand(), deliver(same), n)),
+    case(COMPACT, "request", 500, |n| drive(service_fn(drop_it), compact(), n)),
+    case(COMPACT, "floor", 500, |n| drive(peers::floor(), compact(), n)),
+    case(COMPACT, "ours", 500, |n| drive(peers::in_front(), compact(), n)),
+    case(COMPACT, "by hand", 500, |n| drive(peers::by_hand(), compact(), n)),
     case(SIGNED, "request", 200, |n| drive(service_fn(drop_it), signed(), n)),
     case(SIGNED, "ours", 200, |n| drive(peers::signed(), signed(), n)),
     case(SIGNED, "webhook-verify", 200, |n| drive(peers::webhook_verify(), signed(), n)),
@@ -186,6 +191,16 @@ fn deliver(which: fn(u64) -> u64) -> impl FnMut(u64) -> Request<Body> {
         let payload = payloads[which(number) as usize].clone();
         Request::from_parts(head.clone(), Body::from(payload))
     }
+}
+
+/// As a sender would write it that does not indent.
+fn compact() -> impl FnMut(u64) -> Request<Body> {
+    let mut head = head().body(()).expect("a request").into_parts().0;
+    let payload: serde_json::Value =
+        serde_json::from_slice(&payload::delivery(FIRST)).expect("JSON");
+    let payload = Bytes::from(payload.to_string());
+    head.headers.insert("content-length", payload.len().into());
+    move |_| Request::from_parts(head.clone(), Body::from(payload.clone()))
 }
 
 /// With the signature under each name that one of the peers looks for.

@@ -65,8 +65,9 @@ impl Counts {
 
 pub fn report(bounds: &mut Bounds) -> Result<()> {
     let instructions = Counts::of(Tool::Callgrind, |_| true)?;
-    let allocations =
-        Counts::of(Tool::Dhat, |case| matches!(case.group, cases::PASS_THROUGH | cases::DELIVERY))?;
+    let allocations = Counts::of(Tool::Dhat, |case| {
+        matches!(case.group, cases::PASS_THROUGH | cases::DELIVERY | cases::COMPACT)
+    })?;
 
     println!("## Pass-through\n");
     let (alone, behind) = cases::future_sizes();
@@ -86,17 +87,21 @@ pub fn report(bounds: &mut Bounds) -> Result<()> {
         );
     }
 
-    println!("\n## A delivery\n");
-    println!("| | instructions | × by hand | × floor | allocations |\n|---|--:|--:|--:|--:|");
-    for case in CASES.iter().filter(|case| case.group == cases::DELIVERY).skip(1) {
-        println!(
-            "| {} | {:.0} | {:.2} | {:.2} | {:.0} |",
-            case.name,
-            instructions.get(case.group, case.name)?,
-            instructions.ratio(case.group, case.name, "by hand")?,
-            instructions.ratio(case.group, case.name, "floor")?,
-            allocations.get(case.group, case.name)?,
-        );
+    for (title, group) in
+        [("A delivery", cases::DELIVERY), ("The same without white space", cases::COMPACT)]
+    {
+        println!("\n## {title}\n");
+        println!("| | instructions | × by hand | × floor | allocations |\n|---|--:|--:|--:|--:|");
+        for case in CASES.iter().filter(|case| case.group == group).skip(1) {
+            println!(
+                "| {} | {:.0} | {:.2} | {:.2} | {:.0} |",
+                case.name,
+                instructions.get(case.group, case.name)?,
+                instructions.ratio(case.group, case.name, "by hand")?,
+                instructions.ratio(case.group, case.name, "floor")?,
+                allocations.get(case.group, case.name)?,
+            );
+        }
     }
 
     println!("\n## A signed delivery\n");
@@ -135,11 +140,22 @@ pub fn report(bounds: &mut Bounds) -> Result<()> {
 fn judge(counts: &Counts, bounds: &mut Bounds) -> Result<()> {
     use cases::{DECODE_2, DECODE_60, DELIVERY, PASS_THROUGH};
 
+    let more = counts.get(PASS_THROUGH, "behind the layer")?
+        - counts.get(PASS_THROUGH, "inner service")?;
+    bounds.missed("pass-through to a bare `async fn`, instructions more", more, 100.0);
     let more = counts.get(PASS_THROUGH, "axum router behind the layer")?
         - counts.get(PASS_THROUGH, "axum router")?;
     bounds.expect("pass-through to an axum router, instructions more", more, 100.0);
     let by_hand = counts.ratio(DELIVERY, "ours", "by hand")?;
     bounds.expect("a delivery, × by hand", by_hand, 0.5);
+    for within in ["ours, as an axum route", "ours, as an axum layer"] {
+        let by_hand = counts.ratio(DELIVERY, within, "by hand")?;
+        bounds.missed(&format!("a delivery ({within}), × by hand"), by_hand, 0.5);
+    }
+    let compact = counts.ratio(cases::COMPACT, "ours", "by hand")?;
+    println!(
+        "- a delivery without white space, × by hand: {compact:.2}, for which there is no bound"
+    );
     bounds.expect("a delivery, × floor", counts.ratio(DELIVERY, "ours", "floor")?, 1.3);
     for keys in ["ours, memory store, new keys", "ours, memory store, one key"] {
         let by_hand = counts.ratio(DELIVERY, keys, "by hand")?;
@@ -200,7 +216,7 @@ fn is_ours(name: &str) -> bool {
 fn reference(group: &str) -> &'static str {
     match group {
         cases::PASS_THROUGH => "inner service",
-        cases::DELIVERY => "floor",
+        cases::DELIVERY | cases::COMPACT => "floor",
         cases::SIGNED => "webhook-verify",
         _ => "IgnoredAny",
     }

@@ -50,11 +50,13 @@ fn run() -> Result<Bounds> {
             (case.run)(times.parse()?);
         }
         ["serve", which] => server::serve(which)?,
+        ["measure", directory] => time::measure(directory),
         ["stall", address, count] => stalled::stall(address, count.parse()?)?,
 
         ["--check"] => instructions::check(&mut bounds)?,
         ["--bless"] => instructions::bless(&mut bounds)?,
         parts if parts.iter().all(|part| PARTS.contains(part)) => {
+            println!("# Results of `benches/run`\n");
             let wanted = |part| parts.is_empty() || parts.contains(&part);
             if wanted("instructions") {
                 instructions::report(&mut bounds)?;
