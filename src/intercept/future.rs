@@ -39,8 +39,9 @@ impl<Fut, B> InterceptFuture<Fut, B> {
         Self { kind: Kind::Inner { future } }
     }
 
-    pub(super) fn webhook(delivery: Delivery<B>) -> Self {
-        Self { kind: Kind::Webhook { delivery: Box::pin(delivery) } }
+    #[inline]
+    pub(super) fn webhook(delivery: Pin<Box<Delivery<B>>>) -> Self {
+        Self { kind: Kind::Webhook { delivery } }
     }
 }
 

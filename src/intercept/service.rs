@@ -1,5 +1,6 @@
 use std::{
     fmt,
+    pin::Pin,
     task::{Context, Poll},
 };
 
@@ -9,7 +10,7 @@ use http_body::Body;
 use tower::Service;
 
 use super::{InterceptFuture, ResponseBody, layer::Path};
-use crate::webhook::{Handler, Webhook};
+use crate::webhook::{Delivery, Handler, Webhook};
 
 /// An application with a webhook in front. Made by [`InterceptLayer`](super::InterceptLayer).
 ///
@@ -40,6 +41,14 @@ pub struct Intercept<S, F> {
 impl<S, F> Intercept<S, F> {
     pub(super) fn new(inner: S, webhook: Webhook<F>, path: Path) -> Self {
         Self { inner, webhook, path }
+    }
+}
+
+impl<S, F: Handler> Intercept<S, F> {
+    /// Out of the way, so that `call` is small enough to vanish in what calls it.
+    #[inline(never)]
+    fn deliver<B: Body>(&self, request: Request<B>) -> Pin<Box<Delivery<B>>> {
+        Box::pin(self.webhook.deliver(request))
     }
 }
 
@@ -74,9 +83,10 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         if self.path.matches(request.uri().path()) {
-            InterceptFuture::webhook(self.webhook.deliver(request))
+            InterceptFuture::webhook(self.deliver(request))
         } else {
             InterceptFuture::inner(self.inner.call(request))
         }

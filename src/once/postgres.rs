@@ -32,13 +32,13 @@ use crate::event::FulfilmentId;
 ///     type Error = sqlx::Error;
 ///
 ///     async fn fulfil_in(&self, fulfilment: Fulfilment, tx: &mut PostgresTx) -> Result<Outcome, sqlx::Error> {
-///         let (Unit::Credits, Some(credits), Some(user)) =
-///             (&fulfilment.unit, fulfilment.amount.whole(), &fulfilment.promoter.cust_id)
+///         let (Unit::Credits, Some(Ok(credits)), Some(user)) =
+///             (&fulfilment.unit, fulfilment.amount.whole().map(i64::try_from), &fulfilment.promoter.cust_id)
 ///         else {
 ///             return Ok(Outcome::Pending);
 ///         };
 ///         let credited = sqlx::query("UPDATE accounts SET credits = credits + $1::bigint WHERE id = $2")
-///             .bind(credits as i64)
+///             .bind(credits)
 ///             .bind(user)
 ///             .execute(&mut **tx) // in the store's transaction, not in one of the pool's
 ///             .await?;

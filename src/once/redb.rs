@@ -557,7 +557,7 @@ fn now() -> SystemTime {
 /// println!("{error}");
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RedbError(Problem);
 
 #[derive(Clone, Debug)]
@@ -599,6 +599,13 @@ impl fmt::Display for RedbError {
                 "cut off, by a panic or the runtime's end, before it was known to be written",
             ),
         }
+    }
+}
+
+/// As `Display`: it is what a `main` that returns it prints.
+impl fmt::Debug for RedbError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

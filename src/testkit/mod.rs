@@ -7,14 +7,14 @@
 //! ```
 //! # use std::{convert::Infallible, sync::{Arc, Mutex}};
 //! # use axum::Router;
-//! # use tower_firstpromoter::{Access, Outcome, Webhook, event::{Fulfilment, FulfilmentId}, fulfil_fn, once::MemoryStore};
-//! # #[derive(Clone, Default)] struct Db(Arc<Mutex<Vec<FulfilmentId>>>);
+//! # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, once::MemoryStore};
+//! # #[derive(Clone, Default)] struct Db(Arc<Mutex<Vec<u64>>>);
 //! # impl Db {
-//! #     fn times_granted(&self, id: FulfilmentId) -> usize { self.0.lock().unwrap().iter().filter(|found| **found == id).count() }
+//! #     fn times_granted(&self, id: u64) -> usize { self.0.lock().unwrap().iter().filter(|found| **found == id).count() }
 //! # }
 //! # fn app(db: &Db) -> Router {
 //! #     let db = db.clone();
-//! #     let handler = fulfil_fn(move |fulfilment: Fulfilment| { db.0.lock().unwrap().push(fulfilment.id); async { Ok::<_, Infallible>(Outcome::Fulfilled) } });
+//! #     let handler = fulfil_fn(move |fulfilment: Fulfilment| { db.0.lock().unwrap().push(fulfilment.id.get()); async { Ok::<_, Infallible>(Outcome::Fulfilled) } });
 //! #     let webhook = Webhook::new(handler, Access::query("key", "at least sixteen bytes")).once(MemoryStore::new(1_000));
 //! #     Router::new().layer(webhook.at("/webhooks/firstpromoter"))
 //! # }
@@ -32,7 +32,7 @@
 //!     sender.check_path().await.expect("deliveries reach the webhook");
 //!
 //!     let reward = Payload::new(1).cust_id("user-7").amount(3).unit("free_months");
-//!     let report = sender.audit(&reward, async |id| db.times_granted(id)).await;
+//!     let report = sender.audit(&reward, async |id| db.times_granted(id.get())).await;
 //!     report.assert_ok();
 //! }
 //! ```
