@@ -32,7 +32,7 @@ impl Counts {
         };
         let cores = thread::available_parallelism()?.get();
         let counts: Vec<_> = thread::scope(|scope| {
-            let threads: Vec<_> = (0..cores).map(|_| scope.spawn(&work)).collect();
+            let threads: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
             threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
         });
         let mut gross = vec![0.0; wanted.len()];

@@ -174,6 +174,7 @@ fn by_hand_within(time: Duration) -> Router {
     application().merge(Router::new().route(PATH, post(granted)).layer(guards))
 }
 
+#[expect(clippy::result_large_err, reason = "the signature that tower-http asks for")]
 fn has_secret<B>(request: &mut Request<B>) -> Result<(), http::Response<Body>> {
     let query = request.uri().query().unwrap_or_default();
     let key = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "key");

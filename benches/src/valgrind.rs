@@ -28,7 +28,7 @@ impl Tool {
             Self::Dhat => ("Total: ", 3), // `Total: 1,234 bytes in 56 blocks`
         };
         let (_, rest) = said.split_once(line)?;
-        let number = rest.trim_start().split_whitespace().nth(field)?;
+        let number = rest.split_whitespace().nth(field)?;
         number.replace(',', "").parse().ok()
     }
 }
