@@ -106,6 +106,9 @@ async fn main() -> ExitCode {
             } else {
                 summary.print();
             }
+            if summary.answers.keys().any(|answer| answer.ends_with("no_verdict")) {
+                eprintln!("warning: not answered by this crate's webhook: is the path right?");
+            }
             ExitCode::from(u8::from(summary.shown(Shown::HasIssues) > 0))
         }
         Err(problem) => {
