@@ -321,8 +321,8 @@ impl File {
     fn get(&self, (namespace, id): &Key) -> Result<Option<Record>, RedbError> {
         let view = || -> Result<_, redb::Error> { Ok(self.db.begin_read()?.open_table(REWARDS)?) };
         // It must outlive the bytes: redb's own checks in debug builds stop the writer otherwise.
-        let table = view()?;
-        let found = table.get((&**namespace, id.get())).map_err(redb::Error::from)?;
+        let table = view().map_err(RedbError::file)?;
+        let found = table.get((&**namespace, id.get())).map_err(RedbError::file)?;
         found.map(|bytes| decode(*id, bytes.value())).transpose()
     }
 
@@ -335,10 +335,10 @@ impl File {
             let held = held.clone();
             Ok((held, view.open_table(REWARDS)?.range(key_range)?))
         };
-        let (held, all) = view()?;
+        let (held, all) = view().map_err(RedbError::file)?;
         let mut doubted = Vec::new();
         for found in all {
-            let (key, bytes) = found.map_err(redb::Error::from)?;
+            let (key, bytes) = found.map_err(RedbError::file)?;
             let id = FulfilmentId::from(key.value().1);
             let record = decode(id, bytes.value())?;
             if record.state == State::Started && !held.contains(&(Arc::clone(namespace), id)) {
@@ -371,7 +371,7 @@ impl File {
     fn commit(&self, batch: Vec<Waiting>) {
         let (tells, changes): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|Waiting { key, change, tell }| (tell, (key, change))).unzip();
-        match self.apply(changes).map_err(RedbError::from) {
+        match self.apply(changes).map_err(RedbError::file) {
             Ok(written) => {
                 for (tell, written) in tells.into_iter().zip(written) {
                     let _ = tell.send(written);
@@ -569,9 +569,10 @@ enum Problem {
     Stopped,
 }
 
-impl From<redb::Error> for RedbError {
-    fn from(error: redb::Error) -> Self {
-        Self(Problem::File(Arc::new(error)))
+impl RedbError {
+    // No `From`: redb's own types stay out of our signatures.
+    fn file(error: impl Into<redb::Error>) -> Self {
+        Self(Problem::File(Arc::new(error.into())))
     }
 }
 
