@@ -51,7 +51,7 @@ async fn machine() {
     play(match mode.as_str() {
         "elsewhere" => webhook(Elsewhere(db.pool(6).await), store),
         "in_tx" => webhook(InTx { nap: |id| id % 3 }, store),
-        "freezes" => webhook(InTx { nap: |_| 400 }, store.max_run(Duration::from_secs(1))),
+        "freezes" => webhook(InTx { nap: |_| 400 }, store.max_idle(Duration::from_secs(1))),
         other => panic!("no such mode: {other}"),
     })
     .await;

@@ -67,7 +67,7 @@ use crate::event::FulfilmentId;
 /// | handler says `Err` | its writes are undone, the reason is kept, runs again | reason kept, runs again |
 /// | handler panics | its writes are undone, runs again | in doubt: [`was_granted`] is asked |
 /// | handler says pending | **its writes commit**, runs when asked again | noted, runs when asked again |
-/// | handler is slow | goes on, idle up to [`max_run`]; others hear `409` | the same |
+/// | handler is slow | goes on, idle up to [`max_idle`]; others hear `409` | the same |
 /// | sender hangs up | nothing happens to the grant | the same |
 /// | database down before | the handler is not called, `503` | the same |
 /// | database down after | `503`; the row knows later whether it committed | recorded on another connection; else in doubt |
@@ -114,7 +114,7 @@ use crate::event::FulfilmentId;
 /// [`Fulfil`]: crate::Fulfil
 /// [`FulfilIn`]: crate::FulfilIn
 /// [`was_granted`]: crate::Fulfil::was_granted
-/// [`max_run`]: PostgresStore::max_run
+/// [`max_idle`]: PostgresStore::max_idle
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: PgPool,
@@ -123,13 +123,13 @@ pub struct PostgresStore {
     begin: Arc<str>,
 }
 
-const MAX_RUN: Duration = Duration::from_secs(60);
+const MAX_IDLE: Duration = Duration::from_secs(60);
 
 /// How the transaction in which the handler runs is begun. Local, so that the session is left as
 /// it was, even where a bouncer hands it to others.
-fn begin(max_run: Duration) -> Arc<str> {
+fn begin(max_idle: Duration) -> Arc<str> {
     // Zero would mean never, and 24 days are all that fits.
-    let idle = max_run.as_millis().clamp(1, i32::MAX as u128);
+    let idle = max_idle.as_millis().clamp(1, i32::MAX as u128);
     format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; \
          SET LOCAL idle_in_transaction_session_timeout = {idle}; \
@@ -225,7 +225,7 @@ impl PostgresStore {
 
     /// A store in the database of this pool. See [`PostgresStore`] for an example.
     pub fn new(pool: PgPool) -> Self {
-        Self { pool, namespace: "".into(), begin: begin(MAX_RUN) }
+        Self { pool, namespace: "".into(), begin: begin(MAX_IDLE) }
     }
 
     /// Keeps the rewards of several FirstPromoter accounts apart, whose ids may be the same. Empty
@@ -258,11 +258,11 @@ impl PostgresStore {
     /// # use tower_firstpromoter::once::PostgresStore;
     /// # async fn example(pool: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
-    /// let store = PostgresStore::new(pool).max_run(Duration::from_secs(20));
+    /// let store = PostgresStore::new(pool).max_idle(Duration::from_secs(20));
     /// # Ok(()) }
     /// ```
     #[must_use]
-    pub fn max_run(mut self, idle: Duration) -> Self {
+    pub fn max_idle(mut self, idle: Duration) -> Self {
         self.begin = begin(idle);
         self
     }
