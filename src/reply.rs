@@ -80,7 +80,7 @@ const fn text(verdict: Verdict) -> &'static str {
             reply!("other_event", "Only fulfilment_pending events are handled here.")
         }
         Verdict::Failed => reply!("failed", "The reward could not be granted. Send it again."),
-        Verdict::Panicked => reply!("panicked", "The reward could not be granted. Send it again."),
+        Verdict::Panicked => reply!("panicked", "The grant broke off. Send it again."),
         Verdict::InDoubt => reply!(
             "in_doubt",
             "An earlier attempt was cut off. Whether it granted the reward must be settled first."

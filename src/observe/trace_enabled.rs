@@ -183,7 +183,7 @@ fn story(verdict: Verdict) -> &'static str {
         Verdict::NotAFulfilment => "refused: not a fulfilment that can be granted",
         Verdict::OtherEvent => "refused: an event of another type",
         Verdict::Failed => "not granted: the handler failed, FirstPromoter sends it again",
-        Verdict::Panicked => "not granted: the handler panicked",
+        Verdict::Panicked => "the handler panicked: what it did is undone, or in doubt",
         Verdict::InDoubt => {
             "in doubt: an earlier attempt was cut off and may have granted the reward; settle it"
         }
