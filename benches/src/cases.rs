@@ -7,6 +7,7 @@ use std::{
     fmt::Debug,
     future::poll_fn,
     hint::black_box,
+    pin::pin,
     time::{Duration, Instant},
 };
 
@@ -16,7 +17,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
 use serde::de::{DeserializeOwned, IgnoredAny};
-use tower::{Layer, Service, service_fn};
+use tower::{Layer, Service, layer::util::Identity, service_fn};
 use tower_firstpromoter::{
     Access, Fulfil, Outcome, Webhook,
     event::{Details, Fulfilment},
@@ -50,9 +51,17 @@ pub const DECODE_60: &str = "decode 60 KB";
 pub const CASES: &[Case] = &[
     case(PASS_THROUGH, "request", 2_000, |n| drive(service_fn(drop_it), get, n)),
     case(PASS_THROUGH, "inner service", 2_000, |n| drive(service_fn(answer), get, n)),
-    case(PASS_THROUGH, "behind the layer", 2_000, |n| drive(layered(service_fn(answer)), get, n)),
+    case(PASS_THROUGH, "inner service behind the layer", 2_000, |n| {
+        drive(layered(service_fn(answer)), get, n)
+    }),
     case(PASS_THROUGH, "axum router", 500, |n| drive(peers::application(), get, n)),
     case(PASS_THROUGH, "axum router behind the layer", 500, |n| drive(peers::in_front(), get, n)),
+    case(PASS_THROUGH, "axum router with an empty layer within", 500, |n| {
+        drive(peers::application().layer(Identity::new()), get, n)
+    }),
+    case(PASS_THROUGH, "axum router with the layer within", 500, |n| {
+        drive(peers::as_router_layer(), get, n)
+    }),
     case(DELIVERY, "request", 500, |n| drive(service_fn(drop_it), deliver(same), n)),
     case(DELIVERY, "floor", 500, |n| drive(peers::floor(), deliver(same), n)),
     case(DELIVERY, "ours", 500, |n| drive(peers::in_front(), deliver(same), n)),
@@ -109,7 +118,8 @@ const fn case(
     Case { group, name, times, run }
 }
 
-/// Sends `n` requests, one after the other, and reads each answer to its end.
+/// Sends `n` requests, one after the other, and reads each answer to its end. As a server does it:
+/// each request goes into the service as soon as it is there, and its future stays where it was made.
 fn drive<S, B, R>(mut service: S, mut request: R, n: u64) -> Duration
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
@@ -120,9 +130,8 @@ where
     runtime.expect("a runtime").block_on(async {
         let start = Instant::now();
         for number in 0..n {
-            let request = request(number);
             let Ok(()) = poll_fn(|cx| service.poll_ready(cx)).await;
-            let Ok(mut answer) = service.call(request).await;
+            let Ok(mut answer) = pin!(service.call(request(number))).await;
             assert_eq!(answer.status(), StatusCode::OK);
             while let Some(frame) = answer.body_mut().frame().await {
                 black_box(frame.expect("an answer"));

@@ -31,7 +31,9 @@ impl<'a> From<&'a str> for Scalar<'a> {
         match json.as_bytes().first() {
             Some(b'"') if json.contains('\\') => serde_json::from_str::<String>(json)
                 .map_or(Self::Other, |text| Self::Text(Cow::Owned(text))),
-            Some(b'"') => Self::Text(Cow::Borrowed(json.trim_matches('"'))),
+            Some(b'"') => json
+                .get(1..json.len() - 1)
+                .map_or(Self::Other, |text| Self::Text(Cow::Borrowed(text))),
             Some(b't') => Self::Bool(true),
             Some(b'f') => Self::Bool(false),
             Some(b'n') | None => Self::Absent,
@@ -192,7 +194,7 @@ pub(super) fn scalar<'de, D, T>(
 where
     D: Deserializer<'de>,
 {
-    Ok(read(Scalar::from(Box::<RawValue>::deserialize(input)?.get())))
+    Ok(read(Scalar::from(<&RawValue>::deserialize(input)?.get())))
 }
 
 pub(super) fn text<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
