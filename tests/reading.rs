@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -16,7 +16,8 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
+use futures::FutureExt;
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 use tower::ServiceExt;
@@ -311,5 +312,46 @@ async fn data_in_pieces() {
     let body = Pieces(Some(Bytes::from(first).chain(Bytes::from(second))));
     let webhook = Webhook::new(fulfil_fn(fulfilled), access());
     let answer = webhook.oneshot(post(body)).await.expect("an answer");
+    assert_eq!(verdict(&answer), Verdict::Granted);
+}
+
+/// A server reads into a buffer of its own, which it can use again when nobody holds a piece of it. A
+/// stalled upload that held the first piece, or the head, would cost a buffer, not what has arrived.
+#[tokio::test]
+async fn nothing_of_the_servers_is_held() {
+    /// A piece of a server's buffer, which lasts as long as `buffer` says.
+    struct Piece {
+        text: &'static [u8],
+        _buffer: Arc<()>,
+    }
+    impl AsRef<[u8]> for Piece {
+        fn as_ref(&self) -> &[u8] {
+            self.text
+        }
+    }
+    let buffer = Arc::new(());
+    let piece = |text: &'static str| {
+        Bytes::from_owner(Piece { text: text.as_bytes(), _buffer: Arc::clone(&buffer) })
+    };
+    let (first, _) = DOCUMENTED.split_at(1_000);
+    let mut request = post(Scripted::new([Data(piece(first)), Stall]));
+    let agent = HeaderValue::from_maybe_shared(piece("a sender")).expect("a value");
+    request.headers_mut().insert("user-agent", agent);
+    assert_eq!(Arc::strong_count(&buffer), 3);
+
+    let mut delivery = pin!(Webhook::new(fulfil_fn(never), access()).oneshot(request));
+    assert!(delivery.as_mut().now_or_never().is_none(), "it waits for the rest");
+    assert_eq!(Arc::strong_count(&buffer), 1, "it holds what is the server's");
+}
+
+/// The other side of it: what arrives whole, as nearly all do, is not copied.
+#[tokio::test]
+async fn what_comes_whole_stays_where_it_is() {
+    let handler = fulfil_fn(async |fulfilment: Fulfilment| {
+        assert_eq!(fulfilment.as_bytes().as_ptr(), DOCUMENTED.as_ptr());
+        fulfilled(fulfilment).await
+    });
+    let body = delivery::full(Bytes::from_static(DOCUMENTED.as_bytes()));
+    let answer = Webhook::new(handler, access()).oneshot(post(body)).await.expect("an answer");
     assert_eq!(verdict(&answer), Verdict::Granted);
 }

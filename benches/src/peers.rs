@@ -20,7 +20,7 @@ use tower_firstpromoter::{
     Access, Fulfil, Outcome, Webhook,
     event::Fulfilment,
     fulfil_fn,
-    intercept::Intercept,
+    intercept::{Intercept, InterceptLayer},
     once::{MemoryStore, Once},
 };
 use tower_github_webhook::ValidateGitHubWebhookLayer;
@@ -233,8 +233,8 @@ pub fn once_as_router_layer() -> Router {
 }
 
 /// For the uploads that never end: a time-out that does not end the measurement.
-pub fn patient() -> Router {
-    application().layer(webhook().answer_within(Duration::from_secs(120)).at(PATH))
+pub fn patient() -> InterceptLayer<impl Fulfil> {
+    webhook().answer_within(Duration::from_secs(120)).at(PATH)
 }
 
 pub fn patient_by_hand() -> Router {

@@ -1,6 +1,7 @@
 //! A server in a process of its own.
 
 use std::{
+    convert::Infallible,
     env,
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
@@ -8,6 +9,11 @@ use std::{
 };
 
 use axum::Router;
+use http::Response;
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use tokio::net::TcpListener;
+use tower::{Layer, service_fn};
 
 use crate::{Result, peers};
 
@@ -17,7 +23,7 @@ fn application(which: &str) -> Result<Router> {
         "ours, memory store" => peers::once_as_router_layer(),
         "axum Json<T>" => peers::plain_axum(),
         "by hand" => peers::by_hand(),
-        "patient" => peers::patient(),
+        "patient" => peers::application().layer(peers::patient()),
         "patient by hand" => peers::patient_by_hand(),
         _ => return Err(format!("nothing to serve is called {which}").into()),
     })
@@ -25,10 +31,9 @@ fn application(which: &str) -> Result<Router> {
 
 /// Serves on one thread, says where, and ends with its standard input.
 pub fn serve(which: &str) -> Result<()> {
-    let application = application(which)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
         println!("{}", listener.local_addr()?);
         std::io::stdout().flush()?;
         // When whoever started it is gone, so is its end of the pipe.
@@ -36,9 +41,22 @@ pub fn serve(which: &str) -> Result<()> {
             let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
             std::process::exit(0);
         });
-        axum::serve(listener, application).await?;
-        Ok(())
+        match which {
+            "patient on hyper alone" => serve_by_hyper(listener).await,
+            _ => Ok(axum::serve(listener, application(which)?).await?),
+        }
     })
+}
+
+async fn serve_by_hyper(listener: TcpListener) -> Result<()> {
+    let home = service_fn(async |_| Ok::<_, Infallible>(Response::new(peers::HOME.to_owned())));
+    let application = peers::patient().layer(home);
+    loop {
+        let (connection, _) = listener.accept().await?;
+        let service = TowerToHyperService::new(application.clone());
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(connection), service);
+        tokio::spawn(connection);
+    }
 }
 
 /// A running server, which ends when this drops.

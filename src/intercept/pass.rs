@@ -100,7 +100,7 @@ where
             // The one that was made ready goes along: a clone carries no readiness.
             let clone = self.inner.clone();
             let inner = mem::replace(&mut self.inner, clone);
-            let delivery = self.webhook.deliver(request);
+            let delivery = self.webhook.deliver_or_hand_back(request);
             Kind::Webhook { delivery: Box::pin(delivery), inner, body: self.body }
         } else {
             Kind::Inner { future: self.inner.call(request) }

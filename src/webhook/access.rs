@@ -241,17 +241,26 @@ impl Access {
         if admitted { Ok(()) } else { Err(Verdict::Unauthorized) }
     }
 
+    /// Whether the body has a say, and the head is needed until then.
+    pub(super) fn judges_body(&self) -> bool {
+        match self.0 {
+            #[cfg(feature = "hmac")]
+            Kind::Signature { .. } => true,
+            _ => false,
+        }
+    }
+
     #[cfg(not(feature = "hmac"))]
-    pub(super) fn admits_body(&self, _: &Parts, _: &[u8]) -> bool {
+    pub(super) fn admits_body(&self, _: Option<&Parts>, _: &[u8]) -> bool {
         true
     }
 
     #[cfg(feature = "hmac")]
-    pub(super) fn admits_body(&self, head: &Parts, body: &[u8]) -> bool {
+    pub(super) fn admits_body(&self, head: Option<&Parts>, body: &[u8]) -> bool {
         use hmac::{Hmac, KeyInit, Mac};
 
         let Kind::Signature { secrets } = &self.0 else { return true };
-        let Some(signature) = signature(&head.headers) else { return false };
+        let Some(signature) = head.and_then(|head| signature(&head.headers)) else { return false };
         let signed = |secret: &Secret| {
             let mac = Hmac::<sha2::Sha256>::new_from_slice(secret.expose().as_bytes());
             // HMAC takes keys of any length, so this is always `Ok`.

@@ -113,13 +113,17 @@ impl<B: Body> Delivery<B> {
         handler: Arc<dyn Handler>,
         settings: Arc<Settings>,
         request: Request<B>,
+        keep_head: bool,
     ) -> Self {
         let start = Start::now();
         let span = Span::delivery();
         let (head, body) = request.into_parts();
         let stage = match admit(&head, &settings) {
             Ok(()) => {
-                Stage::Reading { body: Read::new(body, settings.body_limit), head: Some(head) }
+                let body = Read::new(body, settings.body_limit);
+                // Kept without need, it would keep the transport's buffer from being used again.
+                let head = (keep_head || settings.access.judges_body()).then_some(head);
+                Stage::Reading { body, head }
             }
             Err(verdict) => Stage::Refused { verdict },
         };
@@ -187,13 +191,13 @@ impl<B: Body> Delivery<B> {
     fn begin(mut self: Pin<&mut Self>, head: Option<Parts>, bytes: Bytes) -> Option<Delivered> {
         let mut this = self.as_mut().project();
         let answer = |verdict| Some(Delivered::Answer(verdict));
-        let head = head?;
-        if !this.settings.access.admits_body(&head, &bytes) {
+        if !this.settings.access.admits_body(head.as_ref(), &bytes) {
             return answer(self.answer(Verdict::Unauthorized));
         }
         let fulfilment = match Fulfilment::decode(bytes.clone()) {
             Ok(fulfilment) => fulfilment,
             Err(DecodeError::OtherEvent) => {
+                let Some(head) = head else { return answer(self.answer(Verdict::OtherEvent)) };
                 // The application's to answer, or ours; not a hang-up in either case.
                 *this.answered = true;
                 return Some(Delivered::OtherEvent(Request::from_parts(head, bytes)));

@@ -196,8 +196,16 @@ impl<F> Webhook<F> {
 
 impl<F: Handler> Webhook<F> {
     pub(crate) fn deliver<B: Body>(&self, request: Request<B>) -> Delivery<B> {
-        let handler: Arc<dyn Handler> = Arc::clone(&self.handler) as _;
-        Delivery::new(handler, Arc::clone(&self.settings), request)
+        Delivery::new(self.handler(), Arc::clone(&self.settings), request, false)
+    }
+
+    /// Hands another event's request back whole.
+    pub(crate) fn deliver_or_hand_back<B: Body>(&self, request: Request<B>) -> Delivery<B> {
+        Delivery::new(self.handler(), Arc::clone(&self.settings), request, true)
+    }
+
+    fn handler(&self) -> Arc<dyn Handler> {
+        Arc::clone(&self.handler) as _
     }
 
     pub(crate) fn settings(&self) -> &Settings {

@@ -15,13 +15,13 @@ use crate::Verdict;
 const FRAMES_A_TURN: usize = 64;
 
 pin_project! {
-    /// Collects a body into one piece. A body of one frame is not copied; memory follows what has
-    /// arrived, never what was announced.
+    /// Collects a body into one piece. One that comes whole is not copied. Of others each frame is, at
+    /// once: it would keep the transport's buffer from being used again, which is larger. Memory
+    /// follows what has arrived, never what was announced.
     pub(crate) struct Read<B> {
         #[pin]
         body: B,
-        first: Bytes,
-        rest: BytesMut,
+        bytes: BytesMut,
         left: usize,
         // Frames without data, which may be as many: a body of nothing else would never end.
         empty_left: usize,
@@ -30,7 +30,7 @@ pin_project! {
 
 impl<B: Body> Read<B> {
     pub(crate) fn new(body: B, limit: usize) -> Self {
-        Self { body, first: Bytes::new(), rest: BytesMut::new(), left: limit, empty_left: limit }
+        Self { body, bytes: BytesMut::new(), left: limit, empty_left: limit }
     }
 
     pub(crate) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Bytes, Verdict>> {
@@ -42,13 +42,7 @@ impl<B: Body> Read<B> {
             let frame = match ready!(this.body.as_mut().poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
                 Some(Err(_)) => return Poll::Ready(Err(Verdict::BodyBroken)),
-                None => {
-                    return Poll::Ready(Ok(if this.rest.is_empty() {
-                        std::mem::take(this.first)
-                    } else {
-                        std::mem::take(this.rest).freeze()
-                    }));
-                }
+                None => return Poll::Ready(Ok(std::mem::take(this.bytes).freeze())),
             };
             let data = frame.into_data().ok().filter(Buf::has_remaining);
             let length = data.as_ref().map_or(1, Buf::remaining);
@@ -58,17 +52,13 @@ impl<B: Body> Read<B> {
                 None => return Poll::Ready(Err(Verdict::BodyTooLarge)),
             }
             let Some(mut data) = data else { continue };
-            if this.rest.is_empty() && this.first.is_empty() {
-                *this.first = data.copy_to_bytes(length);
-                continue;
-            }
-            if this.rest.is_empty() {
-                this.rest.extend_from_slice(&std::mem::take(this.first));
+            if this.bytes.is_empty() && this.body.is_end_stream() {
+                return Poll::Ready(Ok(data.copy_to_bytes(length)));
             }
             while data.has_remaining() {
                 let chunk = data.chunk();
                 let copied = chunk.len();
-                this.rest.extend_from_slice(chunk);
+                this.bytes.extend_from_slice(chunk);
                 data.advance(copied);
             }
         }
