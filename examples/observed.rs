@@ -9,7 +9,7 @@ use std::{
     error::Error,
     fs::{self, File},
     future::ready,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -30,7 +30,11 @@ use tracing_subscriber::EnvFilter;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let level = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
-    tracing_subscriber::fmt().with_env_filter(level.from_env()?).with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(level.from_env()?)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
     // A histogram needs its buckets; the sender gives up after 15 seconds.
     let duration = Matcher::Full("firstpromoter_delivery_duration_seconds".to_owned());
     let buckets = [0.005, 0.02, 0.1, 0.5, 2.0, 5.0, 10.0, 15.0];

@@ -28,8 +28,8 @@ async fn redb() {
     store_contract(async || RedbStore::open(&path).expect("opens")).await;
 
     let store = RedbStore::open(&path).expect("opens");
-    namespace_contract(&store.namespace("one"), &store.namespace("other")).await;
-    namespace_contract(&store, &store.namespace("a")).await;
+    namespace_contract(&store.clone().namespace("one"), &store.clone().namespace("other")).await;
+    namespace_contract(&store, &store.clone().namespace("a")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -138,18 +138,20 @@ impl RedbStore {
         Self { file: Arc::new(file), namespace: "".into() }
     }
 
-    /// The same file for another FirstPromoter account, whose ids are its own.
+    /// Keeps the rewards of several FirstPromoter accounts apart, whose ids may be the same. Empty
+    /// unless told otherwise.
     ///
     /// ```
     /// # use tower_firstpromoter::once::RedbStore;
     /// # let dir = tempfile::tempdir()?;
     /// let store = RedbStore::open(dir.path().join("fulfilments.redb"))?;
-    /// let (ours, our_partners) = (store.namespace("ours"), store.namespace("partners"));
+    /// let (ours, partners) = (store.clone().namespace("ours"), store.namespace("partners"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn namespace(&self, name: impl Into<Arc<str>>) -> Self {
-        Self { file: Arc::clone(&self.file), namespace: name.into() }
+    pub fn namespace(mut self, account: impl Into<String>) -> Self {
+        self.namespace = account.into().into();
+        self
     }
 
     fn key(&self, id: FulfilmentId) -> Key {
