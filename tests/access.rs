@@ -320,7 +320,7 @@ fn refusal<T>(build: impl FnOnce() -> T) -> String {
 }
 
 #[test]
-fn short_secrets_are_refused() {
+fn secrets_that_cannot_be_meant_are_refused() {
     let short = "fifteen bytes!!";
     let said = "a webhook's secret needs at least 16 bytes, and this one has 15";
     let header = || HeaderName::from_static("x-key");
@@ -335,6 +335,13 @@ fn short_secrets_are_refused() {
         refusal(|| Access::query("key", "")),
         "a webhook's secret needs at least 16 bytes, and this one has 0"
     );
+    // As `read_to_string` reads it. Nobody could send it in a header, and every reward would be lost.
+    for secret in [&*format!("{OLD}\n"), &*format!(" {OLD}")] {
+        let said =
+            "a webhook's secret must not begin or end with white space, such as the end of a line";
+        assert_eq!(refusal(|| Access::query("key", secret)), said);
+        assert_eq!(refusal(|| Access::bearer(OLD).or(secret)), said);
+    }
     for access in [Access::anyone(), Access::custom(|_| true)] {
         assert_eq!(refusal(|| access.or(OLD)), "this `Access` has no secret to add another to");
     }
@@ -388,6 +395,8 @@ fn paths_that_could_never_match_are_refused() {
         ("/{id}", "it is compared as it stands, without parameters and wildcards"),
         ("/hook/*", "it is compared as it stands, without parameters and wildcards"),
         ("/:id", "it is compared as it stands, without parameters and wildcards"),
+        ("//", "it has two slashes in a row, as no URL of a sender has"),
+        ("/hook//", "it has two slashes in a row, as no URL of a sender has"),
         ("/a/../hook", "clients resolve `.` and `..` before they send"),
         ("/hook ", "it must be percent-encoded, as it comes over the wire"),
         ("/hök", "it must be percent-encoded, as it comes over the wire"),

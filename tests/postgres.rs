@@ -15,9 +15,9 @@ use std::{
     time::Duration,
 };
 
-use futures::future::join_all;
+use futures::{FutureExt, future::join_all};
 use sqlx::{
-    PgPool,
+    Connection, PgPool,
     postgres::{PgPoolOptions, PgSslMode},
 };
 use tokio::{
@@ -522,6 +522,82 @@ async fn a_handler_that_breaks_its_transaction_is_not_believed() {
             assert_eq!(deliver(&webhook, id).await, Verdict::NotRecorded, "{statement}");
             assert_ne!(last_error(&pool, id).await.0, "granted", "{statement}");
         }
+    })
+    .await;
+}
+
+/// What sqlx does when a nested transaction cannot begin, or its beginning is dropped: it rolls back
+/// everything, and whatever comes next through the same connection would commit by itself. A handler
+/// that goes on must not grant with each retry.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_nested_transaction_that_never_began_nothing_is_written() {
+    struct GoesOn {
+        dropped: bool,
+    }
+
+    impl FulfilIn<PostgresTx> for GoesOn {
+        type Error = BoxError;
+
+        async fn fulfil_in(&self, f: Fulfilment, tx: &mut PostgresTx) -> Result<Outcome, BoxError> {
+            grant(f.id.get(), tx).await?;
+            if self.dropped {
+                // As by a time-out that has passed before the server has answered.
+                while Box::pin(tx.begin()).now_or_never().is_some() {}
+            } else {
+                let _ = sqlx::raw_sql("SELECT 1/0").execute(&mut **tx).await;
+                assert!(tx.begin().await.is_err(), "the transaction is broken");
+            }
+            grant(f.id.get(), tx).await?;
+            Ok(Outcome::Fulfilled)
+        }
+    }
+
+    story(|db| async move {
+        let pool = db.ready(4).await;
+        for (id, dropped) in [(1, false), (2, true)] {
+            let webhook = webhook(GoesOn { dropped }, PostgresStore::new(pool.clone()));
+            for _ in 0..2 {
+                assert_eq!(deliver(&webhook, id).await, Verdict::NotRecorded, "{dropped}");
+            }
+        }
+        assert_eq!(effects(&pool).await, [], "nothing was granted");
+    })
+    .await;
+}
+
+/// Whatever a handler has set for its own statements, the end is as durable as the table says.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commit_is_synchronous_whatever_the_handler_sets() {
+    struct Hurries;
+
+    impl FulfilIn<PostgresTx> for Hurries {
+        type Error = BoxError;
+
+        async fn fulfil_in(&self, f: Fulfilment, tx: &mut PostgresTx) -> Result<Outcome, BoxError> {
+            sqlx::raw_sql("SET LOCAL synchronous_commit = off").execute(&mut **tx).await?;
+            grant(f.id.get(), tx).await?;
+            Ok(Outcome::Fulfilled)
+        }
+    }
+
+    story(|db| async move {
+        let pool = db.ready(4).await;
+        // Fires at the commit itself.
+        run(
+            &pool,
+            "CREATE TABLE seen (setting text);
+             CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NULL;
+             END $$;
+             CREATE CONSTRAINT TRIGGER note AFTER INSERT ON effects
+                 DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note()",
+        )
+        .await;
+        let webhook = webhook(Hurries, PostgresStore::new(pool.clone()));
+        assert_eq!(deliver(&webhook, 1).await, Verdict::Granted);
+        let (seen,): (String,) =
+            sqlx::query_as("SELECT setting FROM seen").fetch_one(&pool).await.expect("it fired");
+        assert_eq!(seen, "on");
     })
     .await;
 }

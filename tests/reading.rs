@@ -228,6 +228,17 @@ async fn lengths_that_are_true_and_others() {
     }
 }
 
+/// Not what the contract of bodies asks for, which is what is left; but what some say.
+#[tokio::test(start_paused = true)]
+async fn a_length_that_stays_the_same() {
+    let (first, second) = DOCUMENTED.split_at(2_000);
+    let steps = [data(first), Wait(Duration::from_secs(1)), data(second)];
+    let body = Scripted::new(steps).hint(DOCUMENTED.len());
+    let webhook = Webhook::new(fulfil_fn(fulfilled), access()).body_limit(DOCUMENTED.len());
+    let answer = webhook.oneshot(post(body)).await.expect("an answer");
+    assert_eq!(verdict(&answer), Verdict::Granted);
+}
+
 #[tokio::test]
 async fn another_limit() {
     let least = delivery::LEAST.len();

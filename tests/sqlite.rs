@@ -16,7 +16,7 @@ use std::{
 
 use futures::future::join_all;
 use sqlx::{
-    SqlitePool,
+    Connection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tempfile::TempDir;
@@ -367,6 +367,50 @@ async fn a_handler_that_ends_its_transaction_is_not_believed() {
         deliver(&webhook(Then(fulfilled), SqliteStore::new(pool)), 1).await,
         Verdict::Granted
     );
+}
+
+/// What sqlx does when a nested transaction cannot begin: it rolls back everything, and takes the
+/// connection for one without a transaction. Nothing may be written through it any more, and it must
+/// not go back to the pool in the middle of a transaction that nobody ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nested_transaction_that_never_began_leaves_the_database_usable() {
+    /// Returns the error, or goes on.
+    struct Nests {
+        goes_on: bool,
+    }
+
+    impl FulfilIn<SqliteTx> for Nests {
+        type Error = BoxError;
+
+        async fn fulfil_in(&self, f: Fulfilment, tx: &mut SqliteTx) -> Result<Outcome, BoxError> {
+            // sqlx refuses: nested ones begin with a savepoint.
+            let refused = tx.begin_with("BEGIN IMMEDIATE").await.map(drop);
+            if !self.goes_on {
+                refused?;
+            }
+            // By then sqlx's thread has rolled back.
+            tx.ping().await?;
+            let id = f.id.get() as i64;
+            sqlx::query("INSERT INTO effects VALUES (?)").bind(id).execute(&mut **tx).await?;
+            Ok(Outcome::Fulfilled)
+        }
+    }
+
+    let (db, pool) = Database::new(SqliteJournalMode::Wal).await;
+    let store = SqliteStore::new(pool.clone());
+    for goes_on in [false, true] {
+        let nests = webhook(Nests { goes_on }, store.clone());
+        assert_eq!(deliver(&nests, 1).await, Verdict::NotRecorded);
+    }
+    assert_eq!(effects(&pool).await, [], "nothing was granted");
+    let healthy = webhook(Then(fulfilled), store);
+    for id in 2..8 {
+        assert_eq!(deliver(&healthy, id).await, Verdict::Granted, "{id}");
+    }
+    // Neither the application on this pool nor anyone else finds it locked.
+    for pool in [pool, db.pool().await] {
+        run(&pool, "INSERT INTO effects VALUES (100)").await;
+    }
 }
 
 #[tokio::test]

@@ -21,6 +21,12 @@ async fn memory() {
     store_contract(async || store.clone()).await;
 }
 
+#[test]
+#[should_panic(expected = "a `MemoryStore` that remembers nothing grants every duplicate again")]
+fn a_memory_of_nothing_is_refused() {
+    MemoryStore::new(0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn redb() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -56,7 +62,8 @@ fn each_flaw_is_seen() {
         (Flaw::CutOffIsClean, "promise 4, cut off is never clean"),
         (Flaw::AskingSettles, "promise 4, cut off is never clean"),
         (Flaw::Waits, "promise 5, nobody waits"),
-        (Flaw::StaleDrop, "promise 6, released in one place"),
+        // When the drop comes late, two hold it before the kit has looked for the drop itself.
+        (Flaw::StaleDrop, "promise 6, released in one place|promise 1, at most one holds it"),
         (Flaw::DoesNotCount, "`end`: attempt 2 was called 1"),
         (Flaw::ForgetsWhatRuns, "`forget`: forgot it while a grant was running"),
         (Flaw::ListsWhatRuns, "`in_doubt`: lists it while somebody is at work on it"),
@@ -72,7 +79,7 @@ fn each_flaw_is_seen() {
             Ok(()) => "nothing".to_owned(),
             Err(panic) => *panic.downcast::<String>().expect("a message"),
         };
-        if !said.contains(expected) {
+        if !expected.split('|').any(|expected| said.contains(expected)) {
             unseen.push(format!("{flaw:?} should have been `{expected}`, and the kit said {said}"));
         }
     }

@@ -259,7 +259,9 @@ fn read_name(rest: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
 #[cold]
 fn decoded(rest: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
     let behind = string(rest.get(1..)?)?;
-    let said: String = serde_json::from_slice(&rest[..rest.len() - behind.len()]).ok()?;
+    let said = str::from_utf8(&rest[..rest.len() - behind.len()]).ok()?;
+    // With half of a surrogate pair in it, it is JSON, and the name of nothing that is needed.
+    let said: String = serde_json::from_str(said).unwrap_or_default();
     Some((Cow::Owned(said.into_bytes()), behind))
 }
 
@@ -309,6 +311,7 @@ mod tests {
             (r#"{"n\u0061me":0}"#, "name"),
             (r#"{"Größe":0}"#, "Größe"),
             (r#"{"":0}"#, ""),
+            (r#"{"\ud83d":0}"#, ""),
         ] {
             let mut scan = Scan::new(json.as_bytes());
             let found = scan.object(|found: &mut Vec<u8>, name, scan| {

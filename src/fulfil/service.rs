@@ -9,6 +9,11 @@ use crate::event::Fulfilment;
 ///
 /// Each reward gets a clone of the service, which is called once it is ready.
 ///
+/// Layers that hold back are welcome, such as limits. None may give up a call that has begun (a
+/// time-out) or repeat it (a retry): its error would say that nothing was granted, when something may
+/// have been. How long a sender waits is [`Webhook::answer_within`](crate::Webhook::answer_within)'s
+/// matter.
+///
 /// ```
 /// use std::convert::Infallible;
 /// use tower::{ServiceBuilder, service_fn};

@@ -125,6 +125,9 @@ fn never_matches(path: &str) -> Option<&'static str> {
     if !path.starts_with('/') {
         return Some("it must start with `/`");
     }
+    if path.contains("//") {
+        return Some("it has two slashes in a row, as no URL of a sender has");
+    }
     if path.contains(['?', '#']) {
         return Some("it must have no query and no fragment");
     }

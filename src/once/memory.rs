@@ -39,13 +39,22 @@ struct Entry {
 impl MemoryStore {
     /// Remembers this many rewards, and more only while they are being granted or in doubt.
     ///
+    /// # Panics
+    ///
+    /// If that is none.
+    ///
     /// ```
     /// use tower_firstpromoter::once::MemoryStore;
     ///
     /// let store = MemoryStore::new(1_000);
     /// assert_eq!(format!("{store:?}"), "MemoryStore { capacity: 1000, known: 0 }");
     /// ```
+    #[track_caller]
     pub fn new(capacity: usize) -> Self {
+        assert!(
+            capacity > 0,
+            "a `MemoryStore` that remembers nothing grants every duplicate again"
+        );
         Self(Arc::new(Mutex::new(Memory {
             capacity,
             records: HashMap::new(),

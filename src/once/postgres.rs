@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction, query, query_as, raw_sql};
+use sqlx::{
+    AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction, query, query_as,
+    raw_sql,
+};
 
 use super::{
     Begin, Claim, End, Record, State, Store,
@@ -163,7 +166,8 @@ const SAVEPOINT: &str = "SAVEPOINT firstpromoter";
 const END: &str = "UPDATE firstpromoter_fulfilments \
     SET state = $3, last_error = coalesce($4, last_error), attempts = attempts + $5, \
         changed = clock_timestamp() \
-    WHERE namespace = $1 AND id = $2::text::numeric AND state <> 'granted'";
+    WHERE namespace = $1 AND id = $2::text::numeric AND state <> 'granted' \
+        AND set_config('synchronous_commit', 'on', true) = 'on'";
 
 const AMEND: &str = "UPDATE firstpromoter_fulfilments \
     SET state = $3, last_error = coalesce($4, last_error), changed = clock_timestamp() \
@@ -527,7 +531,15 @@ impl fmt::Debug for PostgresStore {
 ///
 /// It dereferences to [`PgConnection`]: write the grant through `&mut **tx`, as the example of
 /// [`PostgresStore`] does. It is committed when the handler returns `Ok`, so leave `COMMIT` and
-/// `ROLLBACK` alone; savepoints, such as those of sqlx's nested transactions, are welcome.
+/// `ROLLBACK` alone; savepoints, such as those of sqlx's nested transactions, are welcome. What is
+/// set for the transaction (`SET LOCAL search_path`, `ROLE`) still holds when the record is written,
+/// so set it back.
+///
+/// # Panics
+///
+/// If a nested transaction could not begin, or its beginning was dropped half-way, say by a time-out,
+/// dereferencing panics from then on: sqlx has rolled back everything, and what was written now would
+/// commit by itself. Return the error instead.
 pub struct PostgresTx {
     tx: Transaction<'static, Postgres>,
     id: String,
@@ -544,7 +556,9 @@ impl Deref for PostgresTx {
 }
 
 impl DerefMut for PostgresTx {
+    #[track_caller]
     fn deref_mut(&mut self) -> &mut PgConnection {
+        assert!(self.tx.is_in_transaction(), "{}", sql::ENDED);
         &mut self.tx
     }
 }

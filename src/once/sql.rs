@@ -108,6 +108,9 @@ pub(super) fn state(text: &str) -> Result<State, Problem> {
         .ok_or(Problem::Unreadable("state"))
 }
 
+/// What a handler hears that goes on after sqlx has rolled back its transaction.
+pub(super) const ENDED: &str = "the transaction has ended: a nested one could not begin, or its beginning was dropped half-way";
+
 pub(super) fn count(attempts: i32) -> u32 {
     attempts.try_into().unwrap_or(0)
 }

@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction, query, query_as, raw_sql};
+use sqlx::{
+    Connection, Sqlite, SqliteConnection, SqlitePool, Transaction, query, query_as, raw_sql,
+};
 use tokio::{
     sync::{Mutex as Queue, OwnedMutexGuard as Turn},
     time::{sleep, timeout},
@@ -86,6 +88,9 @@ use crate::event::FulfilmentId;
 /// | machine frozen, wakes up | keeps its lock: nobody else could run | the same |
 /// | clocks differ | no clock decides | the same |
 /// | power loss | `synchronous = EXTRA` is forced on | the same |
+///
+/// A connection of the pool on which a grant was made keeps `synchronous = EXTRA`, as SQLite has it.
+/// An application that writes much with less gives the store a pool of its own.
 ///
 /// # Grants made elsewhere
 ///
@@ -550,10 +555,15 @@ impl Write {
 
     /// SQLite ends a transaction by itself when the disk is full, and a handler may have ended it.
     /// sqlx does not notice: its rollback would fail, and the connection never begin another. So it
-    /// is given one to roll back; if there still is one, that `BEGIN` does nothing.
+    /// is given one to roll back; if there still is one, that `BEGIN` does nothing. The other way
+    /// round, sqlx may have ended it itself (a nested one that could not begin), and rolls back none.
     async fn abandon(mut self) {
-        let _ = raw_sql("BEGIN").execute(&mut *self.tx).await;
-        let _ = self.tx.rollback().await;
+        if self.tx.is_in_transaction() {
+            let _ = raw_sql("BEGIN").execute(&mut *self.tx).await;
+            let _ = self.tx.rollback().await;
+        } else {
+            let _ = raw_sql("ROLLBACK").execute(&mut *self.tx).await;
+        }
     }
 }
 
@@ -561,12 +571,16 @@ impl Write {
 ///
 /// It dereferences to [`SqliteConnection`]: write the grant through `&mut **tx`, as the example of
 /// [`SqliteStore`] does. It is committed when the handler returns `Ok`, so leave `COMMIT` and
-/// `ROLLBACK` alone; savepoints, such as those of sqlx's nested transactions, are welcome.
+/// `ROLLBACK` alone, `INSERT OR ROLLBACK` as well; savepoints, such as those of sqlx's nested
+/// transactions, are welcome. If a nested transaction cannot begin, or its beginning is dropped
+/// half-way, sqlx rolls back everything: return the error, since what was written then would commit
+/// by itself.
 ///
 /// # Panics
 ///
-/// A grant made elsewhere ([`Claim::in_tx`] is false) has no transaction, so dereferencing panics.
-/// A handler that implements [`FulfilIn`](crate::FulfilIn) never meets such a one.
+/// Dereferencing panics after that, as soon as sqlx's own thread has rolled back. And a grant made
+/// elsewhere ([`Claim::in_tx`] is false) has no transaction, so it panics, too; a handler that
+/// implements [`FulfilIn`](crate::FulfilIn) never meets such a one.
 pub struct SqliteTx {
     write: Option<Write>,
     held: Held,
@@ -586,7 +600,9 @@ impl Deref for SqliteTx {
 impl DerefMut for SqliteTx {
     #[track_caller]
     fn deref_mut(&mut self) -> &mut SqliteConnection {
-        &mut self.write.as_mut().expect(NO_TRANSACTION).tx
+        let tx = &mut self.write.as_mut().expect(NO_TRANSACTION).tx;
+        assert!(tx.is_in_transaction(), "{}", sql::ENDED);
+        tx
     }
 }
 

@@ -33,7 +33,8 @@ const SHORTEST: usize = 16;
 /// # Panics
 ///
 /// Every constructor that takes a secret, and [`or`](Access::or), panic if it has fewer than 16
-/// bytes: better at the start than open to guessing.
+/// bytes, or begins or ends with white space, as what is read from a file may: better at the start than
+/// open to guessing, or closed to everyone.
 #[derive(Clone)]
 pub struct Access(Kind);
 
@@ -319,6 +320,10 @@ fn checked(secret: &str) -> &str {
         secret.len() >= SHORTEST,
         "a webhook's secret needs at least {SHORTEST} bytes, and this one has {}",
         secret.len(),
+    );
+    assert!(
+        secret.trim() == secret,
+        "a webhook's secret must not begin or end with white space, such as the end of a line",
     );
     secret
 }

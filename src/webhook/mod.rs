@@ -173,7 +173,7 @@ impl<F> Webhook<F> {
     /// # Panics
     ///
     /// If `path` can never match: it must start with `/`, be written as it comes over the wire
-    /// (percent-encoded, without `.` and `..`), and have no query, no wildcard and no parameter.
+    /// (percent-encoded, without `.`, `..` and `//`), and have no query, no wildcard and no parameter.
     /// With [`Access::secret_path`] also if it is `/`, below which every short path would be ours.
     ///
     /// ```

@@ -35,7 +35,8 @@ impl<B: Body> Read<B> {
 
     pub(crate) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Bytes, Verdict>> {
         let mut this = self.project();
-        if this.body.size_hint().lower() > *this.left as u64 {
+        // Before anything has come; what it says later may still be the whole.
+        if this.bytes.is_empty() && this.body.size_hint().lower() > *this.left as u64 {
             return Poll::Ready(Err(Verdict::BodyTooLarge));
         }
         for _ in 0..FRAMES_A_TURN {
