@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use futures::future::join_all;
+use futures::{FutureExt, channel::oneshot, future::join_all};
 use tokio::{
     task::{JoinHandle, yield_now},
     time::{Instant, sleep, timeout},
@@ -396,11 +396,15 @@ async fn at_most_one_holds_it<S: Store>(kit: &Kit, store: &Arc<S>) {
         let claim = kit.claim().with_in_tx(round % 2 == 1);
         let (holding, taken) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let granted = Arc::<AtomicUsize>::default();
+        // All at once, however late this machine gets to start the last of them.
+        let (start, started) = oneshot::channel();
+        let started = started.shared();
         let crowd = (0..CROWD / 4).map(|_| {
-            let (store, claim) = (Arc::clone(store), claim.clone());
+            let (store, claim, started) = (Arc::clone(store), claim.clone(), started.clone());
             let (holding, taken) = (Arc::clone(&holding), Arc::clone(&taken));
             let granted = Arc::clone(&granted);
             spawn(async move {
+                started.await.expect("it starts");
                 let deadline = Instant::now() + LONG;
                 loop {
                     let tx = match ok(store.begin(&claim).await) {
@@ -417,7 +421,10 @@ async fn at_most_one_holds_it<S: Store>(kit: &Kit, store: &Arc<S>) {
                     ONE_HOLDS.check(others == 0, &claim, "two hold it at the same time");
                     let done = granted.load(Ordering::SeqCst);
                     FOR_GOOD.check(done == 0, &claim, "it was given out again after `Granted`");
-                    yield_now().await;
+                    // Long enough for another that has looked, and is about to take it.
+                    for _ in 0..4 {
+                        yield_now().await;
+                    }
                     let turn = taken.fetch_add(1, Ordering::SeqCst);
                     holding.fetch_sub(1, Ordering::SeqCst);
                     match turn {
@@ -434,6 +441,8 @@ async fn at_most_one_holds_it<S: Store>(kit: &Kit, store: &Arc<S>) {
                 }
             })
         });
+        let crowd: Vec<_> = crowd.collect();
+        start.send(()).expect("they wait");
         for end in join_all(crowd).await {
             joined(end);
         }
