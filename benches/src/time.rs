@@ -23,23 +23,32 @@ const GROUPS: [(&str, &str); 6] = [
     (cases::DECODE_60, "IgnoredAny"),
 ];
 
+/// The cases of a group take turns: a machine that others use, too, is now fast and now slow.
+const ROUNDS: usize = 5;
+
 /// Measures all groups into this directory.
 pub fn measure(directory: &str) {
     let mut criterion = Criterion::default()
         .without_plots()
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_millis(1_500))
-        .sample_size(50)
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(300))
+        .sample_size(20)
         .output_directory(Path::new(directory));
     for (group, _) in GROUPS {
-        for (number, case) in cases(group).enumerate() {
-            let id = format!("{group} {number}");
-            criterion.bench_function(&id, |bencher| bencher.iter_custom(case.run));
+        for round in 0..ROUNDS {
+            for (number, case) in cases(group).enumerate() {
+                let id = id(group, number, round);
+                criterion.bench_function(&id, |bencher| bencher.iter_custom(case.run));
+            }
         }
     }
 }
 
-fn cases(group: &str) -> impl Iterator<Item = &'static Case> {
+fn id(group: &str, number: usize, round: usize) -> String {
+    format!("{group} {number} {round}")
+}
+
+fn cases(group: &str) -> impl Iterator<Item = &'static Case> + Clone {
     CASES.iter().filter(move |case| case.group == group)
 }
 
@@ -55,38 +64,47 @@ pub fn report() -> Result<()> {
         return Err("the time could not be measured".into());
     }
     println!("## Time\n");
-    println!("The median, and in brackets its confidence interval of 95 %.");
+    println!(
+        "Medians of {ROUNDS} rounds in turn, and in brackets the least and the most of them. A ratio is \
+         the median of the rounds' ratios."
+    );
     for (group, reference) in GROUPS {
-        let mut medians = Vec::new();
-        for (number, case) in cases(group).enumerate() {
-            let estimates = directory.join(format!("{group} {number}/new/estimates.json"));
-            let estimates: serde_json::Value = serde_json::from_slice(&fs::read(estimates)?)?;
-            let median = |at: &str| estimates["median"].pointer(at).and_then(|at| at.as_f64());
-            let (Some(point), Some(low), Some(high)) = (
-                median("/point_estimate"),
-                median("/confidence_interval/lower_bound"),
-                median("/confidence_interval/upper_bound"),
-            ) else {
-                return Err("criterion's estimates look different".into());
-            };
-            medians.push((case.name, point, low, high));
-        }
-        let (_, base, ..) = medians[0];
-        let found = medians.iter().find(|(name, ..)| *name == reference);
-        let found = found.ok_or("a reference")?.1 - base;
+        let rounds: Vec<Vec<f64>> =
+            (0..ROUNDS).map(|round| net(&directory, group, round)).collect::<Result<_>>()?;
+        let names = cases(group).map(|case| case.name).skip(1);
+        let found = names.clone().position(|name| name == reference).ok_or("a reference")?;
         println!("\n| {group} | µs | × {reference} |\n|---|--:|--:|");
-        for (name, point, low, high) in &medians[1..] {
-            let net = |nanoseconds: f64| (nanoseconds - base) / 1_000.0;
+        for (number, name) in names.enumerate() {
+            let times = sorted(rounds.iter().map(|round| round[number] / 1_000.0));
+            let ratios = sorted(rounds.iter().map(|round| round[number] / round[found]));
             println!(
                 "| {name} | {:.2} [{:.2}, {:.2}] | {:.2} |",
-                net(*point),
-                net(*low),
-                net(*high),
-                (point - base) / found,
+                times[ROUNDS / 2],
+                times[0],
+                times[ROUNDS - 1],
+                ratios[ROUNDS / 2],
             );
         }
     }
     println!();
     fs::remove_dir_all(&directory)?;
     Ok(())
+}
+
+/// What criterion estimates for each case of a round, in nanoseconds, without what the loop costs.
+fn net(directory: &Path, group: &str, round: usize) -> Result<Vec<f64>> {
+    let medians = cases(group).enumerate().map(|(number, _)| {
+        let estimates = directory.join(id(group, number, round)).join("new/estimates.json");
+        let estimates: serde_json::Value = serde_json::from_slice(&fs::read(estimates)?)?;
+        let median = estimates["median"]["point_estimate"].as_f64();
+        Ok(median.ok_or("criterion's estimates look different")?)
+    });
+    let medians: Vec<f64> = medians.collect::<Result<_>>()?;
+    Ok(medians[1..].iter().map(|median| median - medians[0]).collect())
+}
+
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values
 }
