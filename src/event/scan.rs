@@ -1,7 +1,7 @@
 //! Finds the few members that are needed, and passes over the rest.
 //!
 //! `serde_json` decodes what is found. It could pass over the rest as well; this takes two fifths fewer
-//! instructions for the usual delivery, and a quarter less time (`ours` and `needed fields` in
+//! instructions for the usual delivery, and about a quarter less time (`ours` and `needed fields` in
 //! `benches/RESULTS.md`). Whatever this lets through is JSON; debug builds, and so all tests, ask
 //! `serde_json`.
 
