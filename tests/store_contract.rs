@@ -5,10 +5,10 @@ use std::{
     collections::{HashMap, HashSet},
     convert::Infallible,
     sync::{Arc, Mutex},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
-use tokio::task::yield_now;
+use tokio::{task::yield_now, time::sleep};
 use tower_firstpromoter::{
     event::FulfilmentId,
     once::{Begin, Claim, End, MemoryStore, Record, RedbStore, State, Store},
@@ -240,9 +240,7 @@ impl Store for TestStore {
         self.put(tx.key, record);
         if self.flaw == Flaw::StaleDrop {
             self.held.lock().expect("whole").remove(&tx.key);
-            for _ in 0..100 {
-                yield_now().await;
-            }
+            sleep(Duration::from_millis(2)).await;
         }
         Ok(())
     }

@@ -504,12 +504,15 @@ impl Kit {
     /// A store may take a moment to undo what was dropped, and be busy with it.
     async fn begin_soon<S: Store>(&self, store: &S, claim: &Claim) -> Begin<S::Tx> {
         let deadline = Instant::now() + SOON;
-        loop {
+        // At first without a pause, so that what is free for a moment only is found free.
+        for turn in 0.. {
             match ok(store.begin(claim).await) {
+                Begin::Busy if turn < 50 => yield_now().await,
                 Begin::Busy if Instant::now() < deadline => sleep(Duration::from_millis(1)).await,
                 answer => return answer,
             }
         }
+        unreachable!("it is asked until the deadline")
     }
 
     async fn soon(&self, done: impl AsyncFn() -> bool) -> bool {
