@@ -11,8 +11,7 @@ use crate::event::Fulfilment;
 ///
 /// Layers that hold back are welcome, such as limits. None may give up a call that has begun (a
 /// time-out) or repeat it (a retry): its error would say that nothing was granted, when something may
-/// have been. How long a sender waits is [`Webhook::answer_within`](crate::Webhook::answer_within)'s
-/// matter.
+/// have been. How long a sender waits is the matter of `Webhook::answer_within`.
 ///
 /// ```
 /// use std::convert::Infallible;
