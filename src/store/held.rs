@@ -1,0 +1,55 @@
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::event::FulfilmentId;
+
+type Key = (Arc<str>, FulfilmentId);
+
+/// The fulfilments that this process is at work on, of one store.
+#[derive(Clone, Default)]
+pub(super) struct HeldSet(Arc<Mutex<HashSet<Key>>>);
+
+impl HeldSet {
+    /// Takes the fulfilment, unless it is held.
+    pub(super) fn take(&self, namespace: &Arc<str>, id: FulfilmentId) -> Option<Held> {
+        let key = (Arc::clone(namespace), id);
+        self.with(|held| held.insert(key.clone())).then(|| Held { set: self.clone(), key })
+    }
+
+    #[allow(dead_code, reason = "for stores that list what nobody holds")]
+    pub(super) fn contains(&self, namespace: &Arc<str>, id: FulfilmentId) -> bool {
+        self.with(|held| held.contains(&(Arc::clone(namespace), id)))
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut HashSet<Key>) -> T) -> T {
+        // Nothing panics while this is locked.
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A fulfilment that is held until this drops: the only place where it is released.
+pub(super) struct Held {
+    set: HeldSet,
+    key: Key,
+}
+
+impl Held {
+    pub(super) fn id(&self) -> FulfilmentId {
+        self.key.1
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.set.with(|held| held.remove(&self.key));
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.key.1.fmt(f)
+    }
+}

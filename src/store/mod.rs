@@ -1,0 +1,237 @@
+//! Records attempts and how they ended.
+//!
+//! | store | kind | for |
+//! |---|---|---|
+//! | `PostgresStore` | transactional | effects in the same PostgreSQL database, any number of machines |
+//! | `SqliteStore` | transactional | effects in the same SQLite database |
+//! | `PostgresJournal` | journal | effects elsewhere, any number of machines |
+//! | `RedbStore` | journal | effects elsewhere, one process, no server |
+//! | [`MemoryStore`] | journal | tests; it forgets |
+//!
+//! A **transactional** store commits the handler's effect and the record together: a cut-off attempt
+//! is undone and runs again. Its handler implements [`FulfilIn`](crate::FulfilIn). A **journal**
+//! records that an attempt begins, and later how it ended: a cut-off attempt is in doubt. Its handler
+//! implements [`Fulfil`](crate::Fulfil). The kind is the store's type.
+
+mod held;
+mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "postgres")]
+mod postgres_journal;
+mod record;
+#[cfg(feature = "redb")]
+mod redb;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use std::{
+    fmt::{Debug, Display},
+    future::Future,
+};
+
+use crate::{BoxError, event::FulfilmentId};
+
+#[cfg(feature = "redb")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redb")))]
+pub use self::redb::{RedbError, RedbStore, RedbTx};
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+pub use self::sqlite::{SqliteError, SqliteStore, SqliteTx};
+pub use self::{
+    memory::{MemoryStore, MemoryTx},
+    record::{Begin, Claim, End, InvalidNamespace, Record, State},
+};
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+pub use self::{
+    postgres::{PostgresError, PostgresStore, PostgresTx},
+    postgres_journal::{PostgresJournal, PostgresJournalTx},
+};
+
+/// Records attempts and how they ended, one record for each fulfilment.
+///
+/// # The contract
+///
+/// A `Tx` is the right to run one attempt. Every store keeps these promises, and
+/// `testkit::store_contract` checks them:
+///
+/// 1. **One attempt at a time.** Of all [`begin`](Store::begin)s for an id, at most one has a `Tx` at
+///    a time, on however many machines share the store.
+/// 2. **Fulfilled is for good.** After a verb returned `Ok` for a fulfilment that is fulfilled, every
+///    later `begin` returns [`Begin::Fulfilled`], whatever crashes, until [`forget`](Store::forget).
+/// 3. **An attempt leaves a trace or no effect.** Before `begin` returns a `Tx`, the store can tell,
+///    whatever crashes, that an attempt may have taken effect; or it can undo the effect.
+/// 4. **A cut-off attempt is never clean.** After a `Tx` was dropped without [`end`](Store::end), or
+///    ended as [`End::Interrupted`], a transactional store has undone the attempt, and a journal
+///    returns [`Begin::InDoubt`]. An attempt that may still be running is not in doubt yet.
+/// 5. **Nobody waits.** `begin` returns [`Begin::Busy`] at once while another holds the `Tx`.
+/// 6. **Released in one place.** `end` releases the id, or else the drop of the `Tx`; a late drop
+///    never takes the id from a successor.
+/// 7. **The record says what was last asked for**: unit, amount and customer of the latest `begin`;
+///    the reason of the latest end; in `attempts` the runs of the handler and nothing else.
+/// 8. **Texts never decide a state.** A text that the store cannot hold is shortened or left out.
+/// 9. **One account.** A record of another promoter is [`Begin::Mismatch`], whatever its state.
+/// 10. **`Ok` is durable**: what a verb returned is what a second connection reads.
+///
+/// No verb is dropped by this crate before it returns: each runs to its end in a task of its own if
+/// it takes long. A store holds what [`Claim`] shows and nothing else of a delivery.
+///
+/// A store stands for one FirstPromoter account, whose ids are unique. The stores of this crate have
+/// `namespace` for applications with more than one.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use tower_firstpromoter::store::{Begin, Claim, End, MemoryStore, State, Store};
+/// # use tower_firstpromoter::event::Fulfilment;
+/// # let fulfilment = Fulfilment::decode(r#"{"event":{"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7}}}"#).unwrap();
+///
+/// let store = MemoryStore::new(1_000);
+/// let claim = Claim::new(&fulfilment);
+/// let Ok(Begin::Run { tx, attempt: 1 }) = store.begin(&claim).await else { panic!() };
+/// assert!(matches!(store.begin(&claim).await, Ok(Begin::Busy)));
+/// assert_eq!(store.end(tx, End::Fulfilled).await, Ok(State::Fulfilled));
+/// assert!(matches!(store.begin(&claim).await, Ok(Begin::Fulfilled)));
+/// # }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a store",
+    note = "use `PostgresStore`, `SqliteStore`, `PostgresJournal`, `RedbStore` or `MemoryStore`, or implement `Store`"
+)]
+pub trait Store: Clone + Send + Sync + 'static {
+    /// The right to run one attempt; of a transactional store, its open transaction.
+    type Tx: Send + 'static;
+
+    /// The store's error.
+    type Error: Debug + Display + Into<BoxError> + Send + 'static;
+
+    /// Begins an attempt, if the record allows one. See [`Store`] for an example.
+    ///
+    /// # Errors
+    ///
+    /// If the store is out of reach. The handler is not called, and the delivery is answered with
+    /// `503`.
+    fn begin(
+        &self,
+        claim: &Claim,
+    ) -> impl Future<Output = Result<Begin<Self::Tx>, Self::Error>> + Send;
+
+    /// Durably records how an attempt ended and releases it. Returns the state that the record is
+    /// left in, which decides the answer. See [`Store`] for an example.
+    ///
+    /// # Errors
+    ///
+    /// If it is not certain that the record is durable. The delivery is answered with `503`.
+    fn end(
+        &self,
+        tx: Self::Tx,
+        end: End,
+    ) -> impl Future<Output = Result<State, Self::Error>> + Send;
+
+    /// Reads the record of a fulfilment.
+    ///
+    /// # Errors
+    ///
+    /// If the store is out of reach.
+    ///
+    /// ```
+    /// use tower_firstpromoter::store::{MemoryStore, Store};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// assert_eq!(MemoryStore::new(10).get(1.into()).await, Ok(None));
+    /// # }
+    /// ```
+    fn get(
+        &self,
+        id: FulfilmentId,
+    ) -> impl Future<Output = Result<Option<Record>, Self::Error>> + Send;
+
+    /// Lists at most `limit` records that are not fulfilled: in doubt, failed, pending or started.
+    /// The latest change comes first.
+    ///
+    /// # Errors
+    ///
+    /// If the store is out of reach.
+    ///
+    /// ```
+    /// use tower_firstpromoter::store::{MemoryStore, State, Store};
+    ///
+    /// async fn doubts<S: Store>(store: &S) -> Result<(), S::Error> {
+    ///     for record in store.open(100).await?.iter().filter(|record| record.state == State::InDoubt) {
+    ///         println!("{}: {} {} for {:?}", record.id, record.amount, record.unit, record.cust_id);
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// # doubts(&MemoryStore::new(1)).await.unwrap();
+    /// # }
+    /// ```
+    fn open(&self, limit: usize) -> impl Future<Output = Result<Vec<Record>, Self::Error>> + Send;
+
+    /// Resolves a doubt: the fulfilment took effect (`true`), or it did not and runs again at the next
+    /// delivery (`false`). Returns `false` if it is not in doubt.
+    ///
+    /// # Errors
+    ///
+    /// If the store is out of reach.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// use tower_firstpromoter::store::{Begin, Claim, MemoryStore, Store};
+    /// # use tower_firstpromoter::event::Fulfilment;
+    /// # let fulfilment = Fulfilment::decode(r#"{"event":{"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7}}}"#).unwrap();
+    /// # let claim = Claim::new(&fulfilment);
+    ///
+    /// let store = MemoryStore::new(1_000);
+    /// drop(store.begin(&claim).await); // cut off
+    /// assert_eq!(store.resolve(claim.id(), true).await, Ok(true));
+    /// assert!(matches!(store.begin(&claim).await, Ok(Begin::Fulfilled)));
+    /// # }
+    /// ```
+    fn resolve(
+        &self,
+        id: FulfilmentId,
+        fulfilled: bool,
+    ) -> impl Future<Output = Result<bool, Self::Error>> + Send;
+
+    /// Forgets a fulfilment, so that it runs again at its next delivery: for an effect that was
+    /// reversed on purpose. Returns `false` if there is no record, or an attempt is running.
+    ///
+    /// # Errors
+    ///
+    /// If the store is out of reach.
+    ///
+    /// ```
+    /// use tower_firstpromoter::{event::FulfilmentId, store::Store};
+    ///
+    /// /// The customer has given the months back, and may earn them again.
+    /// async fn reversed<S: Store>(store: &S, id: FulfilmentId) -> Result<bool, S::Error> {
+    ///     store.forget(id).await
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// # assert_eq!(reversed(&tower_firstpromoter::store::MemoryStore::new(1), 1.into()).await, Ok(false));
+    /// # }
+    /// ```
+    fn forget(&self, id: FulfilmentId) -> impl Future<Output = Result<bool, Self::Error>> + Send;
+}
+
+/// Marks the `Tx` of a journal: it carries no effect of the handler, so every
+/// [`Fulfil`](crate::Fulfil) can run with it.
+///
+/// Implement it for the `Tx` of your own [`Store`] only if that store is a journal.
+///
+/// ```
+/// use tower_firstpromoter::store::{ExternalEffects, MemoryTx};
+///
+/// fn is_journal<Tx: ExternalEffects>() {}
+/// is_journal::<MemoryTx>();
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "a handler that implements `Fulfil` cannot run in the transaction `{Self}`",
+    label = "effects made elsewhere are not undone with this store's transaction",
+    note = "use `PostgresJournal`, `RedbStore` or `MemoryStore` for this handler, \
+            or implement `FulfilIn<{Self}>` and write through the transaction"
+)]
+pub trait ExternalEffects {}
