@@ -77,7 +77,6 @@
 //! | `postgres`, `sqlite` | `PostgresStore`, `SqliteStore`: grant and record commit together |
 //! | `tokio` | `Webhook::once`, `MemoryStore`, `answer_within` and time-outs; each store turns it on |
 //! | `hmac` | `Access::signature`, an HMAC-SHA256 of the body |
-//! | `timestamps` | `Timestamp::to_system_time` |
 //! | `tracing`, `metrics` | a span for each delivery; counters and a histogram |
 //! | `testkit` | a FirstPromoter to test against, and the contract of stores. Not under semver |
 //!

@@ -1,6 +1,6 @@
-use std::{error::Error, fmt, num::IntErrorKind, str::FromStr};
+use std::{error::Error, fmt, str::FromStr};
 
-/// The text is not an id: a whole number of at most 64 bits.
+/// A text is not an id, which is a whole number of at most 64 bits.
 ///
 /// ```
 /// use tower_firstpromoter::event::FulfilmentId;
@@ -32,12 +32,8 @@ fn parse(text: &str) -> Result<u64, InvalidId> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(InvalidId(Problem::NotANumber));
     }
-    text.parse().map_err(|error: std::num::ParseIntError| {
-        InvalidId(match error.kind() {
-            IntErrorKind::PosOverflow => Problem::TooLarge,
-            _ => Problem::NotANumber,
-        })
-    })
+    // Of digits, too many are all that can be wrong.
+    text.parse().map_err(|_| InvalidId(Problem::TooLarge))
 }
 
 macro_rules! id {
@@ -47,13 +43,7 @@ macro_rules! id {
         pub struct $name(u64);
 
         impl $name {
-            /// The number itself.
-            ///
-            /// ```
-            #[doc = concat!("use tower_firstpromoter::event::", stringify!($name), ";")]
-            ///
-            #[doc = concat!("assert_eq!(", stringify!($name), "::from(7).get(), 7);")]
-            /// ```
+            /// Returns the number.
             pub const fn get(self) -> u64 {
                 self.0
             }
@@ -82,16 +72,16 @@ macro_rules! id {
 }
 
 id! {
-    /// `data.id`: the reward that is to be granted, and the key by which it is granted once.
+    /// `data.id`: identifies a fulfilment, which is fulfilled at most once.
     ///
-    /// It is unique within one FirstPromoter account. (`event.id` is not: it numbers messages, and
-    /// whether a retry keeps it is unpublished.)
+    /// It is unique within one FirstPromoter account. (`event.id` is no key: it numbers messages,
+    /// and whether a retry keeps it is unpublished.)
     ///
     /// ```
     /// use tower_firstpromoter::event::FulfilmentId;
     ///
     /// let id: FulfilmentId = "2429153".parse()?;
-    /// assert_eq!(id, FulfilmentId::from(2429153));
+    /// assert_eq!(id.get(), 2429153);
     /// assert_eq!(id.to_string(), "2429153");
     /// # Ok::<(), tower_firstpromoter::event::InvalidId>(())
     /// ```
@@ -99,7 +89,7 @@ id! {
 }
 
 id! {
-    /// `data.promoter.id`: who earned the reward, in FirstPromoter's numbering.
+    /// `data.promoter.id`: who earned it, by FirstPromoter's own numbers.
     ///
     /// ```
     /// use tower_firstpromoter::event::PromoterId;

@@ -1,12 +1,14 @@
 use std::{collections::BTreeMap, fmt};
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::Error};
+use serde_json::value::RawValue;
 
 use super::{
-    Amount, PromoterId, Reward, Secret, Timestamp, Unit, amount, lenient, secret, timestamp,
+    Amount, PromoterId, Reward, Secret, Timestamp, Unit,
+    lenient::{self, Scalar},
 };
 
-/// Who earned the reward: the part of `data.promoter` that is needed to grant.
+/// Who earned a fulfilment: the part of `data.promoter` that a handler needs.
 ///
 /// `Debug` shows the id and whether the rest is there, not what it is.
 ///
@@ -28,8 +30,8 @@ pub struct Promoter {
     pub id: PromoterId,
     /// The promoter's e-mail address.
     pub email: Option<String>,
-    /// *Your own* id of this user, if FirstPromoter was ever told it. The `""` that it sends for
-    /// "unknown" is `None`, and so never matches a row by accident.
+    /// *Your own* id of this user, if FirstPromoter knows it. `""`, which it sends otherwise, is
+    /// `None`, and so never matches a row by accident.
     pub cust_id: Option<String>,
 }
 
@@ -44,46 +46,46 @@ impl fmt::Debug for Promoter {
     }
 }
 
-/// `data.promoter` in full, beyond what [`Promoter`] has. Read by
-/// [`Fulfilment::details`](super::Fulfilment::details), where there is an example.
+/// The members of `data.promoter` beyond [`Promoter`], decoded by
+/// [`Fulfilment::details`](super::Fulfilment::details), whose page has an example.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct PromoterDetails {
     /// `active`, `pending`, `blocked` and others; absent in old payloads.
-    #[serde(deserialize_with = "lenient::text")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub status: Option<String>,
     /// When the promoter signed up.
-    #[serde(deserialize_with = "timestamp::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub created_at: Option<Timestamp>,
-    /// A clear-text password for the promoter's dashboard.
-    #[serde(deserialize_with = "secret::lenient")]
+    /// A password for the promoter's dashboard, in clear text.
+    #[serde(deserialize_with = "lenient::scalar")]
     pub temp_password: Option<Secret>,
     /// A token that logs in to the promoter's dashboard.
-    #[serde(deserialize_with = "secret::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub auth_token: Option<Secret>,
     /// The promotion used where none is named.
-    #[serde(deserialize_with = "lenient::number")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub default_promotion_id: Option<u64>,
     /// The promoter's parent referral id. Such ids are often made of names.
-    #[serde(deserialize_with = "secret::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub pref: Option<Secret>,
     /// The referral id used where none is named.
-    #[serde(deserialize_with = "secret::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub default_ref_id: Option<Secret>,
     /// Free text about the promoter.
-    #[serde(deserialize_with = "secret::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub note: Option<Secret>,
     /// A tax form.
-    #[serde(deserialize_with = "secret::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub w8_form_url: Option<Secret>,
     /// A tax form.
-    #[serde(deserialize_with = "secret::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub w9_form_url: Option<Secret>,
     /// Who recruited the promoter.
-    #[serde(deserialize_with = "lenient::number")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub parent_promoter_id: Option<u64>,
-    /// All that was ever earned.
+    /// All that was earned so far.
     #[serde(deserialize_with = "lenient::object")]
     pub earnings_balance: Option<Balances>,
     /// What is open now.
@@ -98,40 +100,33 @@ pub struct PromoterDetails {
     /// Name, address and the like.
     #[serde(deserialize_with = "lenient::object")]
     pub profile: Option<Profile>,
-    /// Every campaign the promoter is in; the list has no bound.
+    /// The promoter's campaigns; the list has no bound.
     #[serde(deserialize_with = "promotions")]
     pub promotions: Vec<Promotion>,
 }
 
-/// A balance in each unit. Values may be negative, and none of them is a source of truth. See
-/// [`get`](Balances::get) for an example.
+/// A balance for each unit. Values may be negative; the application's own books decide.
+///
+/// ```
+/// use tower_firstpromoter::event::{Balances, Unit};
+///
+/// let balances: Balances = serde_json::from_str(r#"{"credits": -150.5, "cash": 882}"#)?;
+/// assert_eq!(balances.get(&Unit::Credits).unwrap().to_string(), "-150.5");
+/// assert_eq!(balances.get(&Unit::Points), None);
+/// let units: Vec<&str> = balances.iter().map(|(unit, _)| unit).collect();
+/// assert_eq!(units, ["cash", "credits"]);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Balances(BTreeMap<Box<str>, Amount>);
 
 impl Balances {
-    /// The balance in this unit, if the sender named it.
-    ///
-    /// ```
-    /// use tower_firstpromoter::event::{Balances, Unit};
-    ///
-    /// let balances: Balances = serde_json::from_str(r#"{"cash": 882, "credits": -150.5}"#)?;
-    /// assert_eq!(balances.get(&Unit::Credits).unwrap().to_string(), "-150.5");
-    /// assert_eq!(balances.get(&Unit::Points), None);
-    /// # Ok::<(), serde_json::Error>(())
-    /// ```
+    /// Returns the balance in this unit, if the sender named it.
     pub fn get(&self, unit: &Unit) -> Option<Amount> {
         self.0.get(unit.as_str()).copied()
     }
 
-    /// All of them, by the sender's name of the unit.
-    ///
-    /// ```
-    /// # use tower_firstpromoter::event::Balances;
-    /// let balances: Balances = serde_json::from_str(r#"{"free_months": 3, "cash": 882}"#)?;
-    /// let units: Vec<&str> = balances.iter().map(|(unit, _)| unit).collect();
-    /// assert_eq!(units, ["cash", "free_months"]);
-    /// # Ok::<(), serde_json::Error>(())
-    /// ```
+    /// Iterates over the balances, sorted by the sender's name of the unit.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Amount)> {
         self.0.iter().map(|(unit, amount)| (&**unit, *amount))
     }
@@ -139,20 +134,13 @@ impl Balances {
 
 impl<'de> Deserialize<'de> for Balances {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        let members = BTreeMap::<Box<str>, Lenient>::deserialize(input)?;
-        Ok(Self(members.into_iter().filter_map(|(unit, amount)| Some((unit, amount.0?))).collect()))
+        let balances = BTreeMap::<Box<str>, Scalar<'de>>::deserialize(input)?;
+        let known = |(unit, balance)| Some((unit, Option::from(balance)?));
+        Ok(Self(balances.into_iter().filter_map(known).collect()))
     }
 }
 
-struct Lenient(Option<Amount>);
-
-impl<'de> Deserialize<'de> for Lenient {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        amount::lenient(input).map(Self)
-    }
-}
-
-/// `promoter.profile`: personal through and through, so every text of it is a [`Secret`].
+/// `promoter.profile`. All of its texts are personal, so each is a [`Secret`].
 ///
 /// ```
 /// use tower_firstpromoter::event::Profile;
@@ -167,42 +155,42 @@ impl<'de> Deserialize<'de> for Lenient {
 #[non_exhaustive]
 pub struct Profile {
     /// The profile's id.
-    #[serde(deserialize_with = "lenient::number")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub id: Option<u64>,
     /// Given name.
-    #[serde(deserialize_with = "secret::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub first_name: Option<Secret>,
     /// Family name.
-    #[serde(deserialize_with = "secret::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub last_name: Option<Secret>,
     /// Website.
-    #[serde(deserialize_with = "secret::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub website: Option<Secret>,
     /// Company.
-    #[serde(deserialize_with = "secret::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub company_name: Option<Secret>,
     /// Telephone number.
-    #[serde(deserialize_with = "secret::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub phone_number: Option<Secret>,
     /// Postal address; may hold line breaks.
-    #[serde(deserialize_with = "secret::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub address: Option<Secret>,
     /// VAT id.
-    #[serde(deserialize_with = "secret::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub vat_id: Option<Secret>,
     /// Country.
-    #[serde(deserialize_with = "secret::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub country: Option<Secret>,
     /// PayPal address.
-    #[serde(deserialize_with = "secret::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub paypal_email: Option<Secret>,
     /// Picture.
-    #[serde(deserialize_with = "secret::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub avatar_url: Option<Secret>,
     /// Free text.
-    #[serde(deserialize_with = "secret::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub description: Option<Secret>,
-    /// Addresses on other sites, by the sender's name of the site; sites without one are left out.
+    /// Pages on other sites, by the sender's name of the site; sites without a page are left out.
     #[serde(deserialize_with = "social_accounts")]
     pub social_accounts: BTreeMap<String, Secret>,
 }
@@ -224,28 +212,28 @@ pub struct Profile {
 #[non_exhaustive]
 pub struct Promotion {
     /// The promotion's id.
-    #[serde(deserialize_with = "lenient::number")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub id: Option<u64>,
     /// `offer_running`, `offer_inactive` and others.
-    #[serde(deserialize_with = "lenient::text")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub status: Option<String>,
     /// The referral id in the promoter's link.
-    #[serde(deserialize_with = "secret::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub ref_id: Option<Secret>,
     /// The coupon given to referred customers.
-    #[serde(deserialize_with = "secret::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub promo_code: Option<Secret>,
     /// Which campaign.
-    #[serde(deserialize_with = "lenient::number")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub campaign_id: Option<u64>,
     /// The campaign's name.
-    #[serde(deserialize_with = "lenient::text")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub campaign_name: Option<String>,
     /// The promoter's link.
-    #[serde(deserialize_with = "secret::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub referral_link: Option<Secret>,
     /// When the target was reached.
-    #[serde(deserialize_with = "timestamp::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub target_reached_at: Option<Timestamp>,
     /// The rule per referral that holds for this promoter.
     #[serde(deserialize_with = "lenient::object")]
@@ -259,8 +247,10 @@ pub struct Promotion {
 }
 
 fn promotions<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<Promotion>, D::Error> {
-    let list: lenient::List<lenient::Object<Promotion>> = Deserialize::deserialize(input)?;
-    Ok(list.0.into_iter().filter_map(|promotion| promotion.0).collect())
+    let list = <&RawValue>::deserialize(input)?.get();
+    let list: Vec<&RawValue> = serde_json::from_str(list).unwrap_or_default();
+    let promotions = list.into_iter().filter_map(|one| lenient::members(one.get()).transpose());
+    promotions.collect::<Result<_, _>>().map_err(D::Error::custom)
 }
 
 fn social_accounts<'de, D: Deserializer<'de>>(
@@ -269,13 +259,14 @@ fn social_accounts<'de, D: Deserializer<'de>>(
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Account {
-        #[serde(deserialize_with = "secret::lenient")]
+        #[serde(deserialize_with = "lenient::scalar")]
         url: Option<Secret>,
     }
-    let accounts: Option<BTreeMap<String, lenient::Object<Account>>> = lenient::object(input)?;
-    Ok(accounts
-        .into_iter()
-        .flatten()
-        .filter_map(|(site, account)| Some((site, account.0?.url?)))
-        .collect())
+    let mut found = BTreeMap::new();
+    let accounts: Option<BTreeMap<String, &RawValue>> = lenient::object(input)?;
+    for (site, account) in accounts.into_iter().flatten() {
+        let account = lenient::members::<Account>(account.get()).map_err(D::Error::custom)?;
+        found.extend(account.and_then(|account| Some((site, account.url?))));
+    }
+    Ok(found)
 }

@@ -1,10 +1,14 @@
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
-use super::{Amount, Unit, amount, lenient};
+use super::{
+    Amount, Unit,
+    lenient::{self, Scalar},
+};
 
-/// The rule by which something is earned: `data.reward`, and the four rules of a [`Campaign`].
+/// The rule by which something is earned: `data.reward`, and the four rules of a
+/// [`Campaign`](super::Campaign).
 ///
-/// Its `amount` is `null` or `0` and never the quantity to grant; that is
+/// Its `amount` is `null` or `0` and never the quantity to fulfil; that is
 /// [`Fulfilment::amount`](super::Fulfilment::amount).
 ///
 /// ```
@@ -15,55 +19,35 @@ use super::{Amount, Unit, amount, lenient};
 /// assert_eq!(rule.amount, None);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-///
-/// [`Campaign`]: super::Campaign
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Reward {
     /// The rule's own id.
-    #[serde(deserialize_with = "lenient::number")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub id: Option<u64>,
     /// **Not** what was earned.
-    #[serde(deserialize_with = "amount::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub amount: Option<Amount>,
-    /// What the rule rewards.
-    #[serde(rename = "type", deserialize_with = "kind")]
+    /// What the rule pays for.
+    #[serde(rename = "type", deserialize_with = "lenient::scalar")]
     pub kind: Option<RewardKind>,
     /// What it pays in.
-    #[serde(deserialize_with = "unit")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub unit: Option<Unit>,
     /// Its name in the dashboard.
-    #[serde(deserialize_with = "lenient::text")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub name: Option<String>,
     /// Per cent of a sale.
-    #[serde(deserialize_with = "amount::lenient")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub per_of_sale: Option<Amount>,
     /// The coupon that goes with it.
-    #[serde(deserialize_with = "lenient::text")]
+    #[serde(deserialize_with = "lenient::scalar")]
     pub default_promo_code: Option<String>,
 }
 
-/// `reward.type`: what a rule rewards. See [`as_str`](RewardKind::as_str) for an example.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum RewardKind {
-    /// `per_promotion`.
-    PerPromotion,
-    /// `per_referral`.
-    PerReferral,
-    /// `sale`.
-    Sale,
-    /// `tier`.
-    Tier,
-    /// `target`.
-    Target,
-    /// Any other, as it was sent.
-    Other(Box<str>),
-}
-
-impl RewardKind {
-    /// As the sender spells it.
+open_set! {
+    /// `reward.type`: what a rule pays for.
     ///
     /// ```
     /// use tower_firstpromoter::event::RewardKind;
@@ -71,35 +55,17 @@ impl RewardKind {
     /// assert_eq!(RewardKind::from("tier"), RewardKind::Tier);
     /// assert_eq!(RewardKind::from("new_one").as_str(), "new_one");
     /// ```
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::PerPromotion => "per_promotion",
-            Self::PerReferral => "per_referral",
-            Self::Sale => "sale",
-            Self::Tier => "tier",
-            Self::Target => "target",
-            Self::Other(text) => text,
-        }
+    RewardKind {
+        PerPromotion = "per_promotion",
+        PerReferral = "per_referral",
+        Sale = "sale",
+        Tier = "tier",
+        Target = "target",
     }
 }
 
-impl From<&str> for RewardKind {
-    fn from(text: &str) -> Self {
-        match text {
-            "per_promotion" => Self::PerPromotion,
-            "per_referral" => Self::PerReferral,
-            "sale" => Self::Sale,
-            "tier" => Self::Tier,
-            "target" => Self::Target,
-            other => Self::Other(other.into()),
-        }
+impl From<Scalar<'_>> for Option<RewardKind> {
+    fn from(value: Scalar<'_>) -> Self {
+        Some(RewardKind::from(&*value.into_text()?))
     }
-}
-
-fn kind<'de, D: Deserializer<'de>>(input: D) -> Result<Option<RewardKind>, D::Error> {
-    Ok(lenient::text(input)?.map(|text| text.as_str().into()))
-}
-
-fn unit<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Unit>, D::Error> {
-    Ok(lenient::text(input)?.map(|text| text.as_str().into()))
 }

@@ -21,7 +21,7 @@ use futures::{
 use super::{Begin, Claim, End, Store};
 use crate::{
     BoxError, FulfilIn, Outcome, Verdict,
-    event::{Fulfilment, FulfilmentId, scrub},
+    event::{Fulfilment, FulfilmentId},
     observe::{Facts, Seen, Span},
     webhook::{Ended, Handler, Settings},
 };
@@ -215,11 +215,9 @@ where
     S: Store,
 {
     async fn run(&self, fulfilment: Fulfilment, facts: &Facts, settings: &Settings) -> Ended {
-        // The handler takes the fulfilment with it; errors are scrubbed of what this still knows.
-        let known = fulfilment.as_bytes().clone();
-        // A database's error may quote what the handler wrote into it.
+        let cut = |error: BoxError| error.to_string().chars().take(300).collect::<String>();
         let store_failed = |error: BoxError, after_handler| {
-            let error = scrub(&error.to_string(), &known);
+            let error = cut(error);
             settings.observers.tell(&Seen::StoreFailed { facts, after_handler, error: &error });
         };
 
@@ -259,7 +257,7 @@ where
 
         let handled = async {
             let outcome = self.handler.fulfil_in(fulfilment, &mut tx).await;
-            outcome.map_err(|error| scrub(&BoxError::to_string(&error.into()), &known))
+            outcome.map_err(|error| cut(error.into()))
         };
         let handled = AssertUnwindSafe(handled).catch_unwind().await;
 
@@ -297,8 +295,9 @@ where
     ) -> Option<bool> {
         let asked = async {
             let granted = self.handler.was_granted(fulfilment).await;
-            granted
-                .map_err(|error| scrub(&BoxError::to_string(&error.into()), fulfilment.as_bytes()))
+            granted.map_err(|error| {
+                BoxError::to_string(&error.into()).chars().take(300).collect::<String>()
+            })
         };
         match AssertUnwindSafe(asked).catch_unwind().await {
             Ok(Ok(granted)) => granted,
