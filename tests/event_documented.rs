@@ -503,14 +503,15 @@ fn exact_messages() {
         Err("an amount is a decimal number of 28 digits, or 29 that fit in 96 bits".to_owned())
     );
     let message = |error: InvalidId| error.to_string();
-    assert_eq!(
-        "".parse::<FulfilmentId>().map_err(message),
-        Err("an id is a whole number, written in digits only".to_owned())
-    );
-    assert_eq!(
-        "18446744073709551616".parse::<PromoterId>().map_err(message),
-        Err("an id has at most 64 bits".to_owned())
-    );
+    let invalid = "an id is a whole number of at most 64 bits, written in digits only";
+    for text in ["", "-1", "+1", "1_0", "18446744073709551616"] {
+        assert_eq!(
+            text.parse::<FulfilmentId>().map_err(message),
+            Err(invalid.to_owned()),
+            "{text}"
+        );
+        assert_eq!(text.parse::<PromoterId>().map_err(message), Err(invalid.to_owned()), "{text}");
+    }
 }
 
 /// Whoever prints it, by accident or for a log, prints nothing that must not be there.

@@ -1,4 +1,4 @@
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, str};
 
 use bytes::Bytes;
 use serde::{Deserialize, de::IgnoredAny};
@@ -71,7 +71,7 @@ open_set! {
     /// assert_eq!(Status::from("completed"), Status::Completed);
     /// assert_eq!(Status::from("on_hold").as_str(), "on_hold");
     /// ```
-    Status {
+    pub enum Status {
         /// Also where the payload has no text for it: the event's type says the same.
         Pending = "pending",
         Processing = "processing",
@@ -173,14 +173,6 @@ impl Fulfilment {
     /// prefix it with the account: ids are unique within one.
     pub fn idempotency_key(&self) -> String {
         format!("firstpromoter-fulfilment-{}", self.id)
-    }
-}
-
-impl TryFrom<Bytes> for Fulfilment {
-    type Error = DecodeError;
-
-    fn try_from(body: Bytes) -> Result<Self, DecodeError> {
-        Self::decode(body)
     }
 }
 

@@ -1,39 +1,20 @@
 use std::{error::Error, fmt, str::FromStr};
 
 /// A text is not an id, which is a whole number of at most 64 bits.
-///
-/// ```
-/// use tower_firstpromoter::event::FulfilmentId;
-///
-/// let error = "-1".parse::<FulfilmentId>().unwrap_err();
-/// assert_eq!(error.to_string(), "an id is a whole number, written in digits only");
-/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidId(Problem);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Problem {
-    NotANumber,
-    TooLarge,
-}
+pub struct InvalidId(());
 
 impl fmt::Display for InvalidId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Problem::NotANumber => "an id is a whole number, written in digits only",
-            Problem::TooLarge => "an id has at most 64 bits",
-        })
+        f.write_str("an id is a whole number of at most 64 bits, written in digits only")
     }
 }
 
 impl Error for InvalidId {}
 
-fn parse(text: &str) -> Result<u64, InvalidId> {
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(InvalidId(Problem::NotANumber));
-    }
-    // Of digits, too many are all that can be wrong.
-    text.parse().map_err(|_| InvalidId(Problem::TooLarge))
+/// Parses digits; `parse` alone would take a leading `+`.
+pub(super) fn parse(text: &str) -> Option<u64> {
+    if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 macro_rules! id {
@@ -59,7 +40,7 @@ macro_rules! id {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                parse(text).map(Self)
+                parse(text).map(Self).ok_or(InvalidId(()))
             }
         }
 
@@ -83,6 +64,7 @@ id! {
     /// let id: FulfilmentId = "2429153".parse()?;
     /// assert_eq!(id.get(), 2429153);
     /// assert_eq!(id.to_string(), "2429153");
+    /// assert!("-1".parse::<FulfilmentId>().is_err());
     /// # Ok::<(), tower_firstpromoter::event::InvalidId>(())
     /// ```
     FulfilmentId

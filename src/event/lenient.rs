@@ -14,6 +14,8 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+use super::ids;
+
 /// Any JSON value, of which only the scalars are kept.
 #[derive(Debug, Default)]
 pub(super) enum Scalar<'a> {
@@ -80,13 +82,11 @@ impl From<Scalar<'_>> for Option<String> {
 /// A whole number, or a string of its digits.
 impl From<Scalar<'_>> for Option<u64> {
     fn from(value: Scalar<'_>) -> Self {
-        let digits: &str = match &value {
-            Scalar::Number(number) => number,
-            Scalar::Text(text) => text,
-            _ => return None,
-        };
-        // `parse` alone would take a leading `+`.
-        if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
+        match value {
+            Scalar::Number(number) => ids::parse(number),
+            Scalar::Text(text) => ids::parse(&text),
+            _ => None,
+        }
     }
 }
 
@@ -99,13 +99,26 @@ impl From<Scalar<'_>> for Option<bool> {
     }
 }
 
-/// Deserializes a member that is a scalar.
-pub(super) fn scalar<'de, D, T>(input: D) -> Result<Option<T>, D::Error>
+/// A type of a member that may be of any other type instead.
+pub(super) trait Member<'de>: Sized {
+    fn read(json: &'de RawValue) -> serde_json::Result<Self>;
+}
+
+impl<'de, T> Member<'de> for Option<T>
 where
-    D: Deserializer<'de>,
     Option<T>: From<Scalar<'de>>,
 {
-    Scalar::deserialize(input).map(Into::into)
+    fn read(json: &'de RawValue) -> serde_json::Result<Self> {
+        Ok(Scalar::from(json).into())
+    }
+}
+
+pub(super) fn member<'de, D, T>(input: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Member<'de>,
+{
+    T::read(<&RawValue>::deserialize(input)?).map_err(D::Error::custom)
 }
 
 /// Deserializes a member that is an object.
@@ -131,28 +144,23 @@ where
     if !json.trim_ascii_start().starts_with('{') {
         return Ok(None);
     }
-    serde_json::from_str(json).map(|Object(members)| Some(members))
+    let mut input = serde_json::Deserializer::from_str(json);
+    let members = input.deserialize_map(MembersVisitor(PhantomData))?;
+    input.end()?;
+    Ok(Some(members))
 }
 
-struct Object<T>(T);
+struct MembersVisitor<T>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor<T>(PhantomData<T>);
+impl<'de, T: Deserialize<'de>> Visitor<'de> for MembersVisitor<T> {
+    type Value = T;
 
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-            type Value = Object<T>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(Members(map))).map(Object)
-            }
-        }
-
-        input.deserialize_map(ObjectVisitor(PhantomData))
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(Members(map)))
     }
 }
 

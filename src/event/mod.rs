@@ -9,7 +9,7 @@
 //! [`Fulfilment`] has an example.
 
 #[macro_use]
-mod open_set;
+mod macros;
 
 mod amount;
 mod campaign;

@@ -16,7 +16,7 @@ open_set! {
     /// assert_eq!(Unit::FreeMonths.as_str(), "free_months");
     /// assert_eq!(Unit::from("coffees").to_string(), "coffees");
     /// ```
-    Unit {
+    pub enum Unit {
         FreeMonths = "free_months" | "free_month",
         Credits = "credits",
         Points = "points",

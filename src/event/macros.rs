@@ -1,8 +1,6 @@
-/// Declares an enum of the sender's words, with [`Other`](Unit::Other) for those not known here.
-///
-/// [`Unit`]: super::Unit
+/// Declares an enum of the sender's words, with `Other` for those that are not known here.
 macro_rules! open_set {
-    ($(#[$docs:meta])* $name:ident {
+    ($(#[$docs:meta])* pub enum $name:ident {
         $($(#[$more:meta])* $variant:ident = $word:literal $(| $also:literal)*,)*
     }) => {
         $(#[$docs])*
@@ -34,6 +32,31 @@ macro_rules! open_set {
                     $($word $(| $also)* => Self::$variant,)*
                     other => Self::Other(other.into()),
                 }
+            }
+        }
+    };
+}
+
+/// Declares an object of which every member may be missing, and is `None` if it is of another type.
+macro_rules! object {
+    ($(#[$docs:meta])* pub struct $name:ident {
+        $($(#[$member:meta])* pub $field:ident: $type:ty,)*
+    }) => {
+        $(#[$docs])*
+        #[derive(Clone, Debug, Default, serde::Deserialize)]
+        #[serde(default)]
+        #[non_exhaustive]
+        pub struct $name {
+            $(
+                $(#[$member])*
+                #[serde(deserialize_with = "crate::event::lenient::member")]
+                pub $field: $type,
+            )*
+        }
+
+        impl<'de> crate::event::lenient::Member<'de> for Option<$name> {
+            fn read(json: &'de serde_json::value::RawValue) -> serde_json::Result<Self> {
+                crate::event::lenient::members(json.get())
             }
         }
     };
