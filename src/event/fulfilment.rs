@@ -92,7 +92,7 @@ impl Fulfilment {
     pub fn decode(body: impl Into<Bytes>) -> Result<Self, DecodeError> {
         let bytes = body.into();
         let body = match members::<Body<'_>>(&bytes) {
-            // It may lie in the data of another event, which may be anything.
+            // The problem may lie in the data of another event, which may be anything.
             Err(problem @ NotAFulfilment(_)) => {
                 let event = members::<EventOnly<'_>>(&bytes)?.event;
                 event.unwrap_or_default().into_event()?;
@@ -253,7 +253,7 @@ fn not_json(body: &[u8]) -> Option<DecodeError> {
     Some(DecodeError::NotJson { line: error.line(), column: error.column() })
 }
 
-// The order of the members does not matter, nor do the types of their values.
+// Neither the order of the members nor the types of their values matter here.
 
 #[derive(Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]

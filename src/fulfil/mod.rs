@@ -89,11 +89,8 @@ pub enum Outcome {
     note = "a handler that implements `FulfilIn<Tx>` needs `.once(store)`, with the store whose transaction it takes"
 )]
 pub trait Fulfil: Send + Sync + 'static {
-    /// What went wrong. Its text goes to the store and the log: the first 300 characters, without the
-    /// secrets and personal data that the payload holds, in whichever case, and whether as they are
-    /// or with the escapes of JSON, `{:?}` or a URL. (What has less than 4 bytes stays: a country
-    /// would take half of the words with it. So does what is spelt in yet another way, such as
-    /// base64.)
+    /// What went wrong. The first 300 characters of its text go to the store and the log as they
+    /// are, so it should quote nothing secret or personal.
     type Error: Into<BoxError>;
 
     /// Grants one reward. See [`Fulfil`] for an example.

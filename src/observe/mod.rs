@@ -35,7 +35,7 @@
 //! | answered `5xx` | error, and warn while shutting down | |
 //! | the sender hung up | warn | |
 //! | a grant ended when nobody waited any more | as the answer would have been | `firstpromoter.outcome`, `firstpromoter.attempt` |
-//! | the handler or the store returned an error | error | `exception.message`, scrubbed of what the payload holds |
+//! | the handler or the store returned an error | error | `exception.message`, the first 300 characters |
 //! | the handler panicked | error | |
 //! | a webhook with [`Access::anyone`](crate::Access::anyone) was built | warn | |
 //!
@@ -161,7 +161,7 @@ pub enum Seen<'a> {
     HandlerFailed {
         /// Which reward it was for.
         facts: &'a Facts,
-        /// The error's text, without what the payload holds of secrets and personal data.
+        /// The first 300 characters of the error's text.
         error: &'a str,
     },
     /// The handler panicked.
@@ -177,7 +177,7 @@ pub enum Seen<'a> {
         facts: &'a Facts,
         /// Whether the handler had already run: then what it did is not recorded.
         after_handler: bool,
-        /// The error's text, without what the payload holds of secrets and personal data.
+        /// The first 300 characters of the error's text.
         error: &'a str,
     },
 }
