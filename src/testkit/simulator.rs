@@ -252,34 +252,11 @@ impl FirstPromoter {
     /// If the URL has a query or a user, or there is an added [`header`](FirstPromoter::header), a
     /// stranger sends a fulfilment without them.
     ///
+    /// [This module](super) shows an example.
+    ///
     /// # Panics
     ///
     /// As [`send`](FirstPromoter::send).
-    ///
-    /// ```
-    /// # use std::{convert::Infallible, sync::{Arc, Mutex}, time::Duration};
-    /// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, store::MemoryStore};
-    /// use tower_firstpromoter::testkit::{Fault, FirstPromoter, Payload};
-    ///
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
-    /// let ledger = Arc::new(Mutex::new(Vec::new()));
-    /// # let written = ledger.clone();
-    /// let handler = fulfil_fn(move |fulfilment: Fulfilment| {
-    ///     let ledger = written.clone();
-    ///     tokio::spawn(async move { // answers before its work is done
-    ///         tokio::time::sleep(Duration::from_millis(20)).await;
-    ///         ledger.lock().unwrap().push(fulfilment.id);
-    ///     });
-    ///     async { Ok::<_, Infallible>(Outcome::Fulfilled) }
-    /// });
-    /// # let access = Access::query("key", "at least sixteen bytes").unwrap();
-    /// # let webhook = Webhook::new(handler, MemoryStore::new(1_000), access);
-    /// let sender = FirstPromoter::new(webhook, "/?key=at+least+sixteen+bytes");
-    /// let times = async |id| ledger.lock().unwrap().iter().filter(|found| **found == id).count();
-    /// let report = sender.audit(&Payload::new(1), times).await;
-    /// assert_eq!(report.cases()[0].fault, Some(Fault::FalseOk));
-    /// # }
-    /// ```
     pub async fn audit(
         &self,
         fulfilment: &Payload,
@@ -384,8 +361,10 @@ impl FirstPromoter {
                 break Status::Completed;
             }
         };
-        if let Some(held) = self.held().get_mut(&payload.id()) {
-            held.status = status;
+        match self.held().get_mut(&payload.id()) {
+            Some(held) if held.status == Status::Completed => status = Status::Completed,
+            Some(held) => held.status = status,
+            None => {}
         }
         if mishap == Mishap::LateCopy {
             self.wait(1).await;
@@ -411,13 +390,10 @@ impl FirstPromoter {
     ) -> Delivery {
         let sent = Instant::now();
         let answer = self.post(self.request(payload));
-        let within = match mishap {
-            Mishap::HangUp(after) => after.min(SENDER_WITHIN),
-            _ => SENDER_WITHIN,
-        };
-        let waits = match mishap {
-            Mishap::HangUpAtWait(waits) => waits,
-            _ => usize::MAX,
+        let (within, waits) = match mishap {
+            Mishap::HangUp(after) => (after.min(SENDER_WITHIN), usize::MAX),
+            Mishap::HangUpAtWait(waits) => (SENDER_WITHIN, waits),
+            _ => (SENDER_WITHIN, usize::MAX),
         };
         let answer = timeout(within, at_most(waits, answer)).await;
         let took = sent.elapsed();
@@ -445,11 +421,8 @@ impl FirstPromoter {
 
     /// Turns a panic of the service into a connection that breaks off, as a server does.
     async fn post(&self, request: Request<Full<Bytes>>) -> Result<Answer, BoxError> {
-        let answer = async { (self.post)(request).await };
-        match AssertUnwindSafe(answer).catch_unwind().await {
-            Ok(answer) => answer,
-            Err(_panic) => Err("the service panicked".into()),
-        }
+        let answer = AssertUnwindSafe(async { (self.post)(request).await }).catch_unwind().await;
+        answer.unwrap_or_else(|_panic| Err("the service panicked".into()))
     }
 
     fn request(&self, payload: &Payload) -> Request<Full<Bytes>> {
@@ -464,15 +437,11 @@ impl FirstPromoter {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CONTENT_LENGTH, length);
         let (user, host) = self.authority();
-        if let Ok(host) = HeaderValue::from_str(host) {
-            headers.insert(header::HOST, host);
-        }
+        headers.extend(host.parse().map(|host| (header::HOST, host)));
         if let Some(user) = user {
-            let token = BASE64_STANDARD
-                .encode(percent_encoding::percent_decode_str(user).collect::<Vec<_>>());
-            if let Ok(basic) = HeaderValue::from_str(&format!("Basic {token}")) {
-                headers.insert(header::AUTHORIZATION, basic);
-            }
+            let user: Vec<_> = percent_encoding::percent_decode_str(user).collect();
+            let basic = format!("Basic {}", BASE64_STANDARD.encode(user));
+            headers.extend(basic.parse().map(|basic| (header::AUTHORIZATION, basic)));
         }
         headers.extend(self.headers.clone());
         request
@@ -509,15 +478,13 @@ impl FirstPromoter {
     }
 }
 
-/// Long enough to tell a running clock from a paused one.
-const GLANCE: Duration = Duration::from_millis(500);
-
 async fn clock_is_paused() -> bool {
-    // A busy machine can make one glance slow on a paused clock, too.
+    const SHORT: Duration = Duration::from_millis(500);
+    // A busy machine can make one sleep slow on a paused clock, too.
     for _ in 0..3 {
         let start = std::time::Instant::now();
-        sleep(GLANCE).await;
-        if start.elapsed() < GLANCE / 2 {
+        sleep(SHORT).await;
+        if start.elapsed() < SHORT / 2 {
             return true;
         }
     }
@@ -535,42 +502,19 @@ impl fmt::Debug for FirstPromoter {
 
 /// The error of [`FirstPromoter::check_path`], where there is an example: fulfilments sent to this URL
 /// would be lost.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotIntercepted {
     /// Something else answered, with this status.
+    #[error("no webhook answered at this path, but something else: {0}")]
     Elsewhere(StatusCode),
     /// A webhook answered, and would refuse every delivery.
+    #[error("a webhook answered at this path, and refused the delivery: {}", .0.code())]
     Refused(Verdict),
     /// Nothing answered.
+    #[error("nothing answered at this path")]
     NoAnswer,
 }
-
-impl fmt::Display for NotIntercepted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Elsewhere(status) => {
-                write!(f, "no webhook answered at this path, but something else: {status}")
-            }
-            Self::Refused(Verdict::Unauthorized) => {
-                f.write_str("a webhook answered at this path, and the URL lacks the right secret")
-            }
-            Self::Refused(verdict) => {
-                write!(f, "a webhook answered at this path, and refused: {}", verdict.code())
-            }
-            Self::NoAnswer => f.write_str("nothing answered at this path"),
-        }
-    }
-}
-
-impl fmt::Debug for NotIntercepted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What a test that expects it to be intercepted prints.
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::error::Error for NotIntercepted {}
 
 async fn post<S, B>(mut service: S, request: Request<Full<Bytes>>) -> Result<Answer, BoxError>
 where
