@@ -4,27 +4,21 @@ use std::{
     ops::{Deref, DerefMut},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering::SeqCst},
     },
     time::Duration,
 };
 
 use sqlx::{
-    AssertSqlSafe, Connection, Sqlite, SqliteConnection, SqlitePool,
-    pool::PoolConnection,
-    query, query_as, raw_sql,
-    sqlite::SqliteArguments,
+    AssertSqlSafe, Connection, Sqlite, SqliteConnection, SqlitePool, pool::PoolConnection, query,
+    query::Query, query_as, query_scalar, raw_sql, sqlite::SqliteArguments,
 };
-use tokio::{
-    runtime::Handle,
-    sync::{Mutex as Queue, OwnedMutexGuard as Turn},
-    time::timeout,
-};
+use tokio::{runtime::Handle, sync::Mutex as Queue, sync::OwnedMutexGuard, time::timeout};
 
 use super::{
     Begin, Claim, End, InvalidNamespace, Record, State, Store,
     held::{Held, HeldSet},
-    record::{self, Attempt, Ended, decide, resolved},
+    record::{self, Attempt, decide, resolved},
     sql::{self, Problem},
 };
 use crate::event::FulfilmentId;
@@ -32,16 +26,13 @@ use crate::event::FulfilmentId;
 /// Records attempts in the application's SQLite database. **Effect and record commit together.**
 ///
 /// Its handler implements [`FulfilIn`](crate::FulfilIn) and writes through the [`SqliteTx`], which
-/// holds the database's write lock. So attempts run one after the other, and every other write waits
-/// until the handler returns: do in it what is in the database, and nothing that takes long. Needs
-/// sqlx 0.9.
+/// holds the database's write lock: attempts run one after the other, and all other writes wait for
+/// the handler. Needs sqlx 0.9.
 ///
 /// ```
 /// use sqlx::SqlitePool;
 /// use tower_firstpromoter::{
-///     Access, FulfilIn, Outcome, Webhook,
-///     event::{Fulfilment, Unit},
-///     store::{SqliteStore, SqliteTx},
+///     Access, FulfilIn, Outcome, Webhook, event::Fulfilment, store::{SqliteStore, SqliteTx},
 /// };
 ///
 /// struct Credits;
@@ -50,14 +41,12 @@ use crate::event::FulfilmentId;
 ///     type Error = sqlx::Error;
 ///
 ///     async fn fulfil_in(&self, fulfilment: Fulfilment, tx: &mut SqliteTx) -> Result<Outcome, sqlx::Error> {
-///         let (Unit::Credits, Some(Ok(credits)), Some(user)) =
-///             (&fulfilment.unit, fulfilment.amount.whole().map(i64::try_from), &fulfilment.promoter.cust_id)
-///         else {
+///         let Some(Ok(credits)) = fulfilment.amount.whole().map(i64::try_from) else {
 ///             return Ok(Outcome::Pending);
 ///         };
 ///         let credited = sqlx::query("UPDATE accounts SET credits = credits + ? WHERE id = ?")
 ///             .bind(credits)
-///             .bind(user)
+///             .bind(&fulfilment.promoter.cust_id)
 ///             .execute(&mut **tx)
 ///             .await?;
 ///         Ok(if credited.rows_affected() == 1 { Outcome::Fulfilled } else { Outcome::Pending })
@@ -65,27 +54,23 @@ use crate::event::FulfilmentId;
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let directory = tempfile::tempdir()?;
-/// # let url = format!("sqlite:{}?mode=rwc", directory.path().join("app.db").display());
-/// let store = SqliteStore::new(SqlitePool::connect(&url).await?);
+/// let store = SqliteStore::new(SqlitePool::connect("sqlite::memory:").await?);
 /// store.create_table().await?; // or add `SqliteStore::SCHEMA` to your migrations
 /// let webhook = Webhook::new(Credits, store, Access::query("key", "at least sixteen bytes")?);
 /// # Ok(()) }
 /// ```
 ///
-/// # Waiting
-///
-/// An attempt waits at most 3 seconds for another one of this store, and 2 seconds for another
-/// process or pool that writes; then it is [`Begin::Busy`]. No verb takes longer than 7 seconds.
+/// An attempt waits 3 seconds for another one of this store and 2 seconds for another process or
+/// pool that writes, then it is [`Begin::Busy`]. No verb takes longer than 7 seconds.
 ///
 /// # The pool
 ///
-/// An attempt holds one connection of the given pool, and a pool of one will do. Then nothing that
-/// runs during an attempt may ask the pool for another, `was_fulfilled` included.
+/// An attempt holds one connection of the pool. With a pool of one, nothing that runs during an
+/// attempt may ask the pool for another, `was_fulfilled` included.
 ///
-/// During an attempt the store replaces the connection's commit and rollback hooks, and sets
-/// `synchronous` to `EXTRA` and `busy_timeout` to 2 seconds. Afterwards it restores both settings and
-/// removes its hooks; hooks of the application's on that connection are gone.
+/// During an attempt `synchronous` is `EXTRA` and `busy_timeout` is 2 seconds on that connection;
+/// both are restored. The store's commit and rollback hooks take the place of the application's on
+/// that connection, and are removed.
 #[derive(Clone)]
 pub struct SqliteStore {
     pool: SqlitePool,
@@ -95,21 +80,24 @@ pub struct SqliteStore {
     queue: Arc<Queue<()>>,
 }
 
+type Turn = Arc<OwnedMutexGuard<()>>;
+
+/// Limit of the wait for a turn.
+const TURN: Duration = Duration::from_secs(3);
+
 /// Limit of every verb.
 const LIMIT: Duration = Duration::from_secs(7);
 
-/// Limit of the wait for the other attempts of a store.
-const TURN: Duration = Duration::from_secs(3);
-
-/// `EXTRA` also makes the end of a rollback journal durable. SQLite's own wait is for other processes
-/// and pools.
 const SETTINGS: &str = "PRAGMA synchronous = EXTRA; PRAGMA busy_timeout = 2000";
 
-/// Fails where the table is missing or read-only: `BEGIN IMMEDIATE` does not.
+const SETTINGS_BEFORE: &str = "SELECT printf('PRAGMA synchronous = %d; PRAGMA busy_timeout = %d', \
+    synchronous, timeout) FROM pragma_synchronous, pragma_busy_timeout";
+
+/// Fails if the table is missing or read-only, which `BEGIN IMMEDIATE` does not.
 const TOUCH: &str = "DELETE FROM firstpromoter_fulfilments WHERE 0";
 
-const KNOWN: &str = "SELECT state, promoter_id, attempts FROM firstpromoter_fulfilments \
-    WHERE namespace = ? AND id = ?";
+const ROWS: &str = "SELECT id, unit, amount, promoter_id, cust_id, state, attempts, reason, \
+    first_seen, changed FROM firstpromoter_fulfilments WHERE namespace = ?";
 
 const RECORD: &str = "INSERT INTO firstpromoter_fulfilments AS f (namespace, id, unit, amount, \
     promoter_id, cust_id, state, attempts, reason, first_seen, changed) \
@@ -118,36 +106,16 @@ const RECORD: &str = "INSERT INTO firstpromoter_fulfilments AS f (namespace, id,
     cust_id = excluded.cust_id, state = excluded.state, attempts = excluded.attempts, \
     reason = excluded.reason, changed = excluded.changed WHERE f.state <> 'fulfilled'";
 
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT id, unit, amount, promoter_id, cust_id, state, attempts, reason, first_seen, ",
-            "changed FROM firstpromoter_fulfilments WHERE namespace = ? AND ",
-            $rest
-        )
-    };
-}
-
 const RESOLVE: &str = "UPDATE firstpromoter_fulfilments SET state = ?3, reason = ?4, changed = ?5 \
     WHERE namespace = ?1 AND id = ?2 AND state = 'in_doubt'";
 
 const FORGET: &str = "DELETE FROM firstpromoter_fulfilments WHERE namespace = ? AND id = ?";
 
-/// The reason of an attempt whose handler ended its transaction, or did not notice that SQLite had.
-const LOST: &str = "the transaction ended before the handler did: nothing it wrote is kept";
+const LOST_REASON: &str = "the transaction ended before the handler did: nothing it wrote is kept";
 
 impl SqliteStore {
     /// The SQL that creates the table, for your migrations. Running it twice does no harm.
-    ///
-    /// | column | of `firstpromoter_fulfilments` |
-    /// |---|---|
-    /// | `namespace`, `id` | the account and the fulfilment: the primary key |
-    /// | `unit`, `amount`, `promoter_id`, `cust_id` | what was last asked for, and for whom |
-    /// | `state` | `in_doubt`, `fulfilled`, `pending` or `failed`, as in [`State`] |
-    /// | `attempts`, `reason` | the runs of the handler, and why the latest did not fulfil |
-    /// | `first_seen`, `changed` | when, in microseconds since 1970 |
-    ///
-    /// Never delete a fulfilled row: its fulfilment would run again.
+    #[doc = concat!("```sql\n", include_str!("schema/sqlite.sql"), "```")]
     pub const SCHEMA: &str = include_str!("schema/sqlite.sql");
 
     /// Creates a store in the database of `pool`. See [`SqliteStore`] for an example.
@@ -156,7 +124,7 @@ impl SqliteStore {
     }
 
     /// Keeps the fulfilments of several FirstPromoter accounts apart, whose ids may be the same.
-    /// Default: empty. A namespace that is set later does not find what was recorded before.
+    /// Default: empty. What was recorded in another namespace is not found.
     ///
     /// # Errors
     ///
@@ -179,37 +147,40 @@ impl SqliteStore {
     ///
     /// If the database is out of reach, read-only, or busy for too long.
     pub async fn create_table(&self) -> Result<(), SqliteError> {
-        within(async { Ok(self.write(self.turn().await?, Self::SCHEMA).await?.commit().await?) })
-            .await
+        within(async {
+            Ok(self.write(self.turn().await?, Self::SCHEMA).await?.finish(true).await?)
+        })
+        .await
     }
 
-    async fn turn(&self) -> Result<Arc<Turn<()>>, Problem> {
+    async fn turn(&self) -> Result<Turn, Problem> {
         let turn = timeout(TURN, Arc::clone(&self.queue).lock_owned()).await;
-        Ok(Arc::new(turn.map_err(|_elapsed| Problem::Busy)?))
+        turn.map(Arc::new).map_err(|_elapsed| Problem::Busy)
     }
 
     /// Begins a transaction that only the store can commit, with `first` in it.
-    async fn write(&self, turn: Arc<Turn<()>>, first: &str) -> Result<Write, Problem> {
-        let mut write = Write {
-            conn: Some(self.pool.acquire().await?),
-            _turn: turn,
-            gate: Arc::default(),
-            savepoint: RandomState::new().hash_one(()),
-            settings: None,
-            ending: false,
-        };
+    async fn write(&self, turn: Turn, first: &str) -> Result<Write, Problem> {
+        let (conn, gate, savepoint) =
+            (Some(self.pool.acquire().await?), Arc::default(), RandomState::new().hash_one(()));
+        let mut write =
+            Write { conn, turn, gate, savepoint, settings: String::new(), ending: false };
         write.begin(first).await?;
         Ok(write)
     }
 
-    async fn known(
+    async fn find(&self, conn: &mut SqliteConnection, id: FulfilmentId) -> Found {
+        let row = query_as(AssertSqlSafe(format!("{ROWS} AND id = ?")));
+        let row = row.bind(&*self.namespace).bind(id.to_string()).fetch_optional(conn).await?;
+        row.map(sql::record).transpose()
+    }
+
+    async fn decide(
         &self,
         conn: &mut SqliteConnection,
-        id: FulfilmentId,
-    ) -> Result<Option<sql::Known>, Problem> {
-        let known = query_as(KNOWN).bind(&*self.namespace).bind(id.to_string());
-        let known: Option<(String, String, i64)> = known.fetch_optional(conn).await?;
-        known.map(|(state, promoter, runs)| sql::known(&state, &promoter, runs)).transpose()
+        claim: &Claim,
+    ) -> Result<Begin<()>, Problem> {
+        let known = self.find(conn, claim.id()).await?;
+        Ok(decide(known.map(|known| (known.state, known.promoter, known.attempts)), claim))
     }
 
     async fn try_begin(&self, claim: &Claim) -> Result<Begin<SqliteTx>, Problem> {
@@ -217,8 +188,7 @@ impl SqliteStore {
             return Ok(Begin::Busy);
         }
         // Most duplicates end here, without the write lock.
-        let known = self.known(&mut *self.pool.acquire().await?, claim.id()).await?;
-        match decide(known, claim) {
+        match self.decide(&mut *self.pool.acquire().await?, claim).await? {
             Begin::Fulfilled => return Ok(Begin::Fulfilled),
             Begin::Mismatch => return Ok(Begin::Mismatch),
             Begin::Run { .. } | Begin::InDoubt { .. } | Begin::Busy => {}
@@ -227,9 +197,8 @@ impl SqliteStore {
             return Ok(Begin::Busy);
         };
         let mut write = self.write(self.turn().await?, "").await?;
-        let known = self.known(write.conn(), claim.id()).await?;
-        let claim = claim.clone();
-        Ok(decide(known, &claim.clone()).with(|attempt| SqliteTx { write, held, claim, attempt }))
+        let begin = self.decide(write.conn(), claim).await?;
+        Ok(begin.with(|attempt| SqliteTx { write, held, claim: claim.clone(), attempt }))
     }
 
     async fn try_end(&self, tx: SqliteTx, end: End) -> Result<State, Problem> {
@@ -238,31 +207,19 @@ impl SqliteStore {
         let mut ended = attempt.ended(end, true);
         // Statements whose futures the handler dropped may still be on their way.
         write.conn().ping().await?;
-        if write.gate.lost.load(Ordering::SeqCst) {
-            // Nothing has passed the gate, so it is known that nothing took effect.
+        if write.gate.load(SeqCst) == LOST {
             if keeps {
-                ended = attempt.ended(End::Failed(LOST.to_owned()), true);
+                // No commit has passed the gate, so nothing took effect.
+                ended = attempt.ended(End::Failed(LOST_REASON.to_owned()), true);
             }
-            let turn = Arc::clone(&write._turn);
-            write.undo().await;
+            let turn = Arc::clone(&write.turn);
+            write.finish(false).await?;
             write = self.write(turn, "").await?;
         } else if !keeps {
-            // The write lock is kept: nobody can begin between the undoing and the record of it.
-            write.run(format!("ROLLBACK TO firstpromoter_{}", write.savepoint)).await?;
+            // Keeps the write lock, so that nobody begins before the doubt is recorded.
+            write.run(&format!("ROLLBACK TO firstpromoter_{}", write.savepoint)).await?;
         }
-        let recorded = self.record(write.conn(), &claim, &ended).await?;
-        write.commit().await?;
-        Ok(if recorded { ended.state } else { State::Fulfilled })
-    }
-
-    /// Writes the record, unless it says that the fulfilment is fulfilled.
-    async fn record(
-        &self,
-        conn: &mut SqliteConnection,
-        claim: &Claim,
-        ended: &Ended,
-    ) -> sqlx::Result<bool> {
-        let recorded = query(RECORD)
+        let record = query(RECORD)
             .bind(&*self.namespace)
             .bind(claim.id().to_string())
             .bind(sql::text(claim.unit().as_str()))
@@ -273,24 +230,28 @@ impl SqliteStore {
             .bind(i64::from(ended.attempts))
             .bind(ended.reason.as_deref().map(sql::text))
             .bind(sql::now());
-        Ok(recorded.execute(conn).await?.rows_affected() == 1)
+        let recorded = record.execute(write.conn()).await?.rows_affected() == 1;
+        write.finish(true).await?;
+        Ok(if recorded { ended.state } else { State::Fulfilled })
     }
 
-    /// Changes the record of a fulfilment that nobody is at work on.
-    async fn change(
-        &self,
-        id: FulfilmentId,
-        change: sqlx::query::Query<'_, Sqlite, SqliteArguments>,
-    ) -> Result<bool, Problem> {
-        let Some(_held) = self.held.take(&self.namespace, id) else { return Ok(false) };
-        let mut write = self.write(self.turn().await?, "").await?;
-        let changed = change.execute(write.conn()).await?.rows_affected() == 1;
-        write.commit().await?;
-        Ok(changed)
+    /// Changes the record of a fulfilment, unless an attempt is running.
+    async fn change(&self, id: FulfilmentId, change: Change<'_>) -> Result<bool, SqliteError> {
+        within(async {
+            let Some(_held) = self.held.take(&self.namespace, id) else { return Ok(false) };
+            let mut write = self.write(self.turn().await?, "").await?;
+            let changed = change.execute(write.conn()).await?.rows_affected() == 1;
+            write.finish(true).await?;
+            Ok(changed)
+        })
+        .await
     }
 }
 
-/// Runs a verb within [`LIMIT`]. What is dropped then undoes itself.
+type Found = Result<Option<Record>, Problem>;
+type Change<'q> = Query<'q, Sqlite, SqliteArguments>;
+
+/// Runs a verb within [`LIMIT`]; what is dropped is undone.
 async fn within<T>(verb: impl Future<Output = Result<T, Problem>>) -> Result<T, SqliteError> {
     let done = timeout(LIMIT, verb).await;
     Ok(done.unwrap_or_else(|_elapsed| Err(sqlx::Error::PoolTimedOut.into()))?)
@@ -301,14 +262,11 @@ impl Store for SqliteStore {
     type Error = SqliteError;
 
     async fn begin(&self, claim: &Claim) -> Result<Begin<SqliteTx>, SqliteError> {
-        within(async {
-            match self.try_begin(claim).await {
-                // Somebody else has the write lock, perhaps for this very fulfilment.
-                Err(problem) if is_busy(&problem) => Ok(Begin::Busy),
-                begun => begun,
-            }
-        })
-        .await
+        match within(self.try_begin(claim)).await {
+            // Somebody else has the write lock, perhaps for this very fulfilment.
+            Err(error) if error.is_busy() => Ok(Begin::Busy),
+            begun => begun,
+        }
     }
 
     async fn end(&self, tx: SqliteTx, end: End) -> Result<State, SqliteError> {
@@ -316,33 +274,24 @@ impl Store for SqliteStore {
     }
 
     async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, SqliteError> {
-        within(async {
-            let row = query_as(select!("id = ?")).bind(&*self.namespace).bind(id.to_string());
-            row.fetch_optional(&self.pool).await?.map(sql::record).transpose()
-        })
-        .await
+        within(async { self.find(&mut *self.pool.acquire().await?, id).await }).await
     }
 
     async fn open(&self, limit: usize) -> Result<Vec<Record>, SqliteError> {
-        within(async {
-            let rows = query_as(select!("state <> 'fulfilled' ORDER BY changed DESC LIMIT ?"))
-                .bind(&*self.namespace)
-                .bind(sql::limit(limit));
-            rows.fetch_all(&self.pool).await?.into_iter().map(sql::record).collect()
-        })
-        .await
+        let open = format!("{ROWS} AND state <> 'fulfilled' ORDER BY changed DESC LIMIT ?");
+        let open = query_as(AssertSqlSafe(open)).bind(&*self.namespace).bind(sql::limit(limit));
+        within(async { open.fetch_all(&self.pool).await?.into_iter().map(sql::record).collect() })
+            .await
     }
 
     async fn resolve(&self, id: FulfilmentId, fulfilled: bool) -> Result<bool, SqliteError> {
         let (state, reason) = resolved(fulfilled);
         let resolve = query(RESOLVE).bind(&*self.namespace).bind(id.to_string());
-        let resolve = resolve.bind(state.as_str()).bind(reason).bind(sql::now());
-        within(self.change(id, resolve)).await
+        self.change(id, resolve.bind(state.as_str()).bind(reason).bind(sql::now())).await
     }
 
     async fn forget(&self, id: FulfilmentId) -> Result<bool, SqliteError> {
-        let forget = query(FORGET).bind(&*self.namespace).bind(id.to_string());
-        within(self.change(id, forget)).await
+        self.change(id, query(FORGET).bind(&*self.namespace).bind(id.to_string())).await
     }
 }
 
@@ -352,84 +301,73 @@ impl fmt::Debug for SqliteStore {
     }
 }
 
-/// What decides on a connection's commits.
-#[derive(Default)]
-struct Gate {
-    open: AtomicBool,
-    lost: AtomicBool,
-}
-
 /// A write transaction that only the store can commit.
 struct Write {
     conn: Option<PoolConnection<Sqlite>>,
-    _turn: Arc<Turn<()>>,
-    gate: Arc<Gate>,
-    /// Its name cannot be guessed, so no handler can move it.
+    turn: Turn,
+    /// Closed at first; [`OPEN`] lets a commit through; after a rollback it is [`LOST`] for good.
+    gate: Arc<AtomicU8>,
+    /// Random, so that no handler can name it.
     savepoint: u64,
-    /// `synchronous` and `busy_timeout`, as they were.
-    settings: Option<(i64, i64)>,
+    /// What restores the connection's settings.
+    settings: String,
     ending: bool,
 }
 
+const OPEN: u8 = 1;
+const LOST: u8 = 2;
+
 impl Write {
     fn conn(&mut self) -> &mut SqliteConnection {
-        self.conn.as_mut().expect(HELD)
+        self.conn.as_mut().expect("held until the end")
     }
 
-    async fn run(&mut self, sql: String) -> sqlx::Result<()> {
+    async fn run(&mut self, sql: &str) -> sqlx::Result<()> {
         raw_sql(AssertSqlSafe(sql)).execute(self.conn()).await.map(drop)
     }
 
     async fn begin(&mut self, first: &str) -> sqlx::Result<()> {
-        let (gate, lost) = (Arc::clone(&self.gate), Arc::clone(&self.gate));
+        let (gate, rolled_back) = (Arc::clone(&self.gate), Arc::clone(&self.gate));
         let mut handle = self.conn().lock_handle().await?;
-        handle.set_commit_hook(move || {
-            gate.open.load(Ordering::SeqCst) && !gate.lost.load(Ordering::SeqCst)
-        });
-        handle.set_rollback_hook(move || lost.lost.store(true, Ordering::SeqCst));
+        handle.set_commit_hook(move || gate.load(SeqCst) == OPEN);
+        handle.set_rollback_hook(move || rolled_back.store(LOST, SeqCst));
         drop(handle);
-        let settings = "SELECT synchronous, timeout FROM pragma_synchronous, pragma_busy_timeout";
-        self.settings = Some(query_as(settings).fetch_one(self.conn()).await?);
-        self.run(SETTINGS.to_owned()).await?;
-        // sqlx counts it, so that the handler may nest transactions; its own end cannot be dropped.
+        self.settings = query_scalar(SETTINGS_BEFORE).fetch_one(self.conn()).await?;
+        self.run(SETTINGS).await?;
+        // sqlx counts it, so that the handler may nest transactions. `finish` ends it.
         std::mem::forget(self.conn().begin_with("BEGIN IMMEDIATE").await?);
-        self.run(format!("{first}; {TOUCH}; SAVEPOINT firstpromoter_{}", self.savepoint)).await
+        self.run(&format!("{first}; {TOUCH}; SAVEPOINT firstpromoter_{}", self.savepoint)).await
     }
 
-    async fn commit(mut self) -> sqlx::Result<()> {
+    /// Commits or rolls back. Gives the connection back if it is as it was, or else closes it.
+    async fn finish(mut self, commit: bool) -> sqlx::Result<()> {
         self.ending = true;
-        self.gate.open.store(true, Ordering::SeqCst);
-        let committed = self.run("COMMIT".to_owned()).await;
-        self.undo().await;
-        committed
-    }
-
-    /// Rolls back what there is, and gives the connection back if that is certain.
-    async fn undo(mut self) {
-        self.ending = true;
+        let mut finished = Ok(());
+        if commit {
+            self.gate.fetch_max(OPEN, SeqCst);
+            finished = self.run("COMMIT").await;
+        }
         if self.clean().await.is_ok() {
             self.conn = None;
         }
+        finished
     }
 
     async fn clean(&mut self) -> sqlx::Result<()> {
         // SQLite may have no transaction where sqlx counts one, and the other way round.
-        let _ = self.run("BEGIN".to_owned()).await;
+        let _ = self.run("BEGIN").await;
         if self.conn().is_in_transaction() {
-            // What sqlx refuses to begin it rolls back, and counts one less.
+            // sqlx refuses to begin it, therefore rolls back, and counts one less.
             let _ = self.conn().begin_with("BEGIN").await.map(drop);
             self.conn().ping().await?;
             if self.conn().is_in_transaction() {
                 return Err(sqlx::Error::InvalidSavePointStatement);
             }
         } else {
-            self.run("ROLLBACK".to_owned()).await?;
+            self.run("ROLLBACK").await?;
         }
-        if let Some((synchronous, timeout)) = self.settings {
-            let settings =
-                format!("PRAGMA synchronous = {synchronous}; PRAGMA busy_timeout = {timeout}");
-            self.run(settings).await?;
-        }
+        let settings = std::mem::take(&mut self.settings);
+        self.run(&settings).await?;
         let mut handle = self.conn().lock_handle().await?;
         handle.remove_commit_hook();
         handle.remove_rollback_hook();
@@ -442,25 +380,24 @@ impl Drop for Write {
         let Some(conn) = self.conn.take() else { return };
         match Handle::try_current() {
             Ok(runtime) if !self.ending => {
-                let (gate, turn) = (Arc::clone(&self.gate), Arc::clone(&self._turn));
-                let (conn, ending) = (Some(conn), true);
-                drop(runtime.spawn(Self { conn, gate, _turn: turn, ending, ..*self }.undo()));
+                let (turn, gate) = (Arc::clone(&self.turn), Arc::clone(&self.gate));
+                let settings = std::mem::take(&mut self.settings);
+                let write = Self { conn: Some(conn), turn, gate, settings, ending: true, ..*self };
+                drop(runtime.spawn(write.finish(false)));
             }
             _ => drop(conn.detach()), // which closes it
         }
     }
 }
 
-const HELD: &str = "a connection until the end";
-
 /// The open transaction of an attempt, of a [`SqliteStore`].
 ///
 /// It dereferences to [`SqliteConnection`]: write through `&mut **tx`, as the example of
-/// [`SqliteStore`] does. Nested transactions are allowed. The store alone can commit it: a `COMMIT` of
+/// [`SqliteStore`] does. Nested transactions are allowed. Only the store commits it: a `COMMIT` of
 /// the handler's fails and rolls back, as SQLite itself does when the disk is full or a conflict is
 /// resolved by `ROLLBACK`. After that every write fails, and the attempt is recorded as failed.
 pub struct SqliteTx {
-    // In this order: the next attempt waits for the rollback, and no attempt is refused because of it.
+    // Dropped in this order: the next attempt waits for the rollback.
     write: Write,
     held: Held,
     claim: Claim,
@@ -471,7 +408,7 @@ impl Deref for SqliteTx {
     type Target = SqliteConnection;
 
     fn deref(&self) -> &SqliteConnection {
-        self.write.conn.as_ref().expect(HELD)
+        self.write.conn.as_ref().expect("held until the end")
     }
 }
 
@@ -490,28 +427,22 @@ impl fmt::Debug for SqliteTx {
 /// The error of a [`SqliteStore`].
 ///
 /// ```
-/// use tower_firstpromoter::store::SqliteStore;
-///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-/// # let pool = sqlx::SqlitePool::connect("sqlite::memory:").await.unwrap();
-/// # use tower_firstpromoter::store::Store;
-/// let error = SqliteStore::new(pool).get(1.into()).await.unwrap_err();
-/// assert!(error.to_string().contains("create_table"));
+/// use tower_firstpromoter::store::{SqliteStore, Store};
+///
+/// let store = SqliteStore::new(sqlx::SqlitePool::connect("sqlite::memory:").await.unwrap());
+/// assert!(store.get(1.into()).await.unwrap_err().to_string().contains("call `create_table`"));
 /// # }
 /// ```
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct SqliteError(#[from] Problem);
 
-/// Whether somebody else has the write lock.
-fn is_busy(problem: &Problem) -> bool {
-    match problem {
-        Problem::Busy => true,
-        Problem::Sql(sqlx::Error::Database(error)) => {
-            // Extended codes have the primary one, SQLITE_BUSY or SQLITE_LOCKED, in their low byte.
-            let code = error.code().and_then(|code| code.parse::<i32>().ok());
-            code.is_some_and(|code| matches!(code & 0xff, 5 | 6))
-        }
-        _ => false,
+impl SqliteError {
+    fn is_busy(&self) -> bool {
+        let Problem::Sql(error) = &self.0 else { return matches!(self.0, Problem::Busy) };
+        // Extended codes have the primary one, SQLITE_BUSY or SQLITE_LOCKED, in their low byte.
+        let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
+        code.is_some_and(|code| matches!(code & 0xff, 5 | 6))
     }
 }
