@@ -11,19 +11,19 @@ use tower_firstpromoter::{Access, Outcome, ReplyBody, Verdict, event::Fulfilment
 /// The documented example.
 pub(crate) const DOCUMENTED: &str = include_str!("documented.json");
 
-/// As little as can be granted.
+/// As little as can be fulfilled.
 pub(crate) const LEAST: &str = r#"{"event":{"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7}}}"#;
 
 pub(crate) const KEY: &str = "an old secret, 16+";
 pub(crate) const URI: &str = "/hook?key=an+old+secret,+16%2B";
 
 pub(crate) fn access() -> Access {
-    Access::query("key", KEY)
+    Access::query("key", KEY).expect("a secret")
 }
 
 /// A handler for where none should be called.
 pub(crate) async fn never(_: Fulfilment) -> Result<Outcome, String> {
-    panic!("this delivery was not to be granted")
+    panic!("this delivery was not to be fulfilled")
 }
 
 pub(crate) async fn fulfilled(_: Fulfilment) -> Result<Outcome, String> {
