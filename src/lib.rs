@@ -6,3 +6,5 @@ mod verdict;
 pub use verdict::Verdict;
 /// Any error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+#[cfg(feature = "testkit")]
+pub mod testkit;
