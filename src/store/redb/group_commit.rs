@@ -37,8 +37,11 @@ struct Queue {
 struct Waiting {
     key: Key,
     change: Box<dyn FnOnce(Option<Record>) -> Change + Send>,
-    before: oneshot::Sender<Result<Option<Record>, Problem>>,
+    before: oneshot::Sender<Before>,
 }
+
+/// What a record was before a change.
+type Before = Result<Option<Record>, Problem>;
 
 pub(super) enum Change {
     Nothing,
@@ -85,7 +88,7 @@ impl File {
         before.await.unwrap_or(Err(Problem::Stopped)).map_err(RedbError)
     }
 
-    fn commit(&self, batch: Vec<Waiting>) {
+    fn commit(&self, batch: Vec<Waiting>) -> Vec<(oneshot::Sender<Before>, Before)> {
         let (tells, changes): (Vec<_>, Vec<_>) = batch
             .into_iter()
             .map(|waiting| (waiting.before, (waiting.key, waiting.change)))
@@ -112,14 +115,8 @@ impl File {
             write.commit()?;
             Ok(written)
         });
-        match written {
-            Ok(written) => tells.into_iter().zip(written).for_each(|(tell, before)| {
-                let _ = tell.send(before);
-            }),
-            Err(error) => tells.into_iter().for_each(|tell| {
-                let _ = tell.send(Err(error.clone()));
-            }),
-        }
+        let written = written.unwrap_or_else(|error| vec![Err(error); tells.len()]);
+        tells.into_iter().zip(written).collect()
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -128,21 +125,22 @@ impl File {
     }
 }
 
-/// Writes until nobody waits; then it is `None`.
+/// Writes until nobody waits.
 struct Writer(Option<Arc<File>>);
 
 impl Writer {
     fn run(mut self) {
-        while let Some(file) = &self.0 {
+        while let Some(file) = self.0.take() {
+            let batch = mem::take(&mut file.queue().waiting);
+            let answers = file.commit(batch);
             let mut queue = file.queue();
-            if queue.waiting.is_empty() {
-                queue.writing = false;
-                drop(queue);
-                self.0 = None;
-            } else {
-                let batch = mem::take(&mut queue.waiting);
-                drop(queue);
-                file.commit(batch);
+            queue.writing = !queue.waiting.is_empty();
+            self.0 = queue.writing.then(|| Arc::clone(&file));
+            drop(queue);
+            // Before the answers, so that whoever has the last one closes the file with the store.
+            drop(file);
+            for (tell, before) in answers {
+                let _ = tell.send(before);
             }
         }
     }
@@ -151,17 +149,16 @@ impl Writer {
 /// When the runtime ends before it ran: those who wait must hear of it, and the next may write.
 impl Drop for Writer {
     fn drop(&mut self) {
-        if let Some(file) = &self.0 {
-            let mut queue = file.queue();
-            queue.writing = false;
-            let unwritten = mem::take(&mut queue.waiting);
-            drop(queue);
-            drop(unwritten);
-        }
+        let Some(file) = &self.0 else { return };
+        let mut queue = file.queue();
+        queue.writing = false;
+        let unwritten = mem::take(&mut queue.waiting);
+        drop(queue);
+        drop(unwritten);
     }
 }
 
-pub(super) fn find(table: &Table, (namespace, id): &Key) -> Result<Option<Record>, Problem> {
+pub(super) fn find(table: &Table, (namespace, id): &Key) -> Before {
     let found = table.get((&**namespace, id.get()))?;
     found.map(|row| decode(*id, row.value())).transpose()
 }
