@@ -109,3 +109,5 @@ pub use self::{
 /// # let _ = handler;
 /// ```
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+#[cfg(feature = "testkit")]
+pub mod testkit;
