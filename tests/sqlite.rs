@@ -423,13 +423,36 @@ async fn futures_are_dropped_anywhere() {
 /// Polls so often, with what is waited for ready in between, then drops.
 async fn polled<T>(polls: u64, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
-    for _ in 0..polls {
+    for poll in 0..polls {
+        if poll > 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
         if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             return Some(done);
         }
-        sleep(Duration::from_millis(1)).await;
     }
     None
+}
+
+/// What a handler has sent and not waited for is over before its end is looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_on_its_way_belongs_to_the_attempt() {
+    let (_db, pool) = Database::new(SqliteJournalMode::Wal).await;
+    let store = SqliteStore::new(pool.clone());
+    let slow = "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 500000)
+        SELECT count(*) FROM n";
+    for (id, end, state) in [
+        (1, End::Fulfilled, State::Failed),
+        (2, End::InDoubt("who knows".into()), State::InDoubt),
+    ] {
+        let mut tx = begin(&store, &claim(id)).await;
+        write(&mut tx, id as i64).await;
+        assert!(polled(1, sqlx::raw_sql(slow).execute(&mut *tx)).await.is_none());
+        assert!(polled(1, sqlx::raw_sql("COMMIT").execute(&mut *tx)).await.is_none());
+        assert_eq!(store.end(tx, end).await.expect("a record"), state);
+        assert_eq!(told(store.get(id.into()).await.expect("a database")).0, state);
+    }
+    assert_eq!(effects(&pool).await, []);
 }
 
 /// FINDINGS 17: nothing is shared between pools.
