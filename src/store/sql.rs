@@ -26,6 +26,15 @@ pub(super) enum Problem {
     Lost,
     #[error("a record cannot be read: its {0} was not written by this crate")]
     Unreadable(&'static str),
+    #[cfg(feature = "postgres")]
+    #[error("the database did not answer in time")]
+    TimedOut,
+    #[cfg(feature = "postgres")]
+    #[error("the database is read-only")]
+    ReadOnly,
+    #[cfg(feature = "postgres")]
+    #[error("a namespace has to be ASCII in a database whose encoding is not UTF-8")]
+    Namespace,
 }
 
 impl From<sqlx::Error> for Problem {
