@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use tower_firstpromoter::{
     event::Fulfilment,
     store::{Begin, Claim, End, SqliteStore, SqliteTx, State, Store},
+    testkit::{Kind, namespace_contract, store_contract},
 };
 
 const JOURNALS: [SqliteJournalMode; 2] = [SqliteJournalMode::Wal, SqliteJournalMode::Delete];
@@ -141,6 +142,19 @@ async fn the_application_can_write(pool: &SqlitePool, other: &SqlitePool) {
     assert_eq!(seen as usize, conns.len(), "a write of the application's has vanished");
     drop(conns);
     run(pool, "DELETE FROM effects WHERE id = -1").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_store_keeps_its_contract() {
+    for journal in JOURNALS {
+        let (db, pool) = Database::new(journal).await;
+        store_contract(Kind::Transactional, async || SqliteStore::new(db.pool().await)).await;
+        let store = SqliteStore::new(pool);
+        let other = store.clone().namespace("another account").expect("a namespace");
+        namespace_contract(&store, &other).await;
+    }
+    let store = SqliteStore::new(memory(1).await);
+    store_contract(Kind::Transactional, async || store.clone()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -658,7 +672,14 @@ async fn an_operator_sees_and_resolves() {
     assert!(store.forget(2.into()).await.expect("a database"));
     assert!(!store.forget(2.into()).await.expect("a database"));
     assert!(matches!(store.begin(&claim(2)).await, Ok(Begin::Run { attempt: 1, .. })));
-    assert!(store.namespace("x".repeat(201)).is_err(), "FINDINGS 20");
+    assert!(store.clone().namespace("x".repeat(201)).is_err(), "FINDINGS 20");
+
+    let tx = begin(&store, &claim(6)).await;
+    store.end(tx, End::InDoubt("who knows".into())).await.expect("a record");
+    let tx = begin(&store, &claim(6)).await;
+    store.end(tx, End::NotRun("nobody knows".into())).await.expect("a record");
+    let reason = Some("who knows".to_owned());
+    assert_eq!(told(store.get(6.into()).await.expect("it")), (State::InDoubt, 1, reason));
 }
 
 /// Whatever the application's connections are set to: what was fulfilled outlives a power failure.
