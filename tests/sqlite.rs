@@ -147,14 +147,22 @@ async fn the_application_can_write(pool: &SqlitePool, other: &SqlitePool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_store_keeps_its_contract() {
     for journal in JOURNALS {
-        let (db, pool) = Database::new(journal).await;
-        store_contract(Kind::Transactional, async || SqliteStore::new(db.pool().await)).await;
+        let (_db, pool) = Database::new(journal).await;
         let store = SqliteStore::new(pool);
+        store_contract(Kind::Transactional, async || store.clone()).await;
         let other = store.clone().namespace("another account").expect("a namespace");
         namespace_contract(&store, &other).await;
     }
     let store = SqliteStore::new(memory(1).await);
     store_contract(Kind::Transactional, async || store.clone()).await;
+}
+
+/// As above, with a pool for each store. Each answer `Busy` takes a second then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "takes two minutes"]
+async fn two_pools_keep_the_contract() {
+    let (db, _pool) = Database::new(SqliteJournalMode::Wal).await;
+    store_contract(Kind::Transactional, async || SqliteStore::new(db.pool().await)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,7 +180,7 @@ async fn the_end_decides_what_is_kept() {
             (6, End::NotRun(why()), 0, State::Failed, 0, Some("why")),
             (7, End::WasFulfilled, 0, State::Fulfilled, 0, None),
             // A savepoint of the handler's, by the name that the first edition's had.
-            (8, End::Failed("a \0 in it".into()), 0, State::Failed, 1, Some("a ? in it")),
+            (8, End::Failed("a \0 in it".into()), 0, State::Failed, 1, Some("a \0 in it")),
         ] {
             let mut tx = begin(&store, &claim(id)).await;
             write(&mut tx, id as i64).await;
@@ -703,7 +711,7 @@ async fn waits_for_others_are_bounded() {
         let asked = Instant::now();
         assert!(matches!(store.begin(&claim(1)).await, Ok(Begin::Busy)));
         assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
-        assert!(store.forget(1.into()).await.is_err(), "nobody knows");
+        assert!(!store.forget(1.into()).await.expect("an attempt may be running"));
         writer.rollback().await.expect("the end of it");
 
         let mut tx = begin(&store, &claim(1)).await;
