@@ -153,8 +153,6 @@ async fn the_store_keeps_its_contract() {
         let other = store.clone().namespace("another account").expect("a namespace");
         namespace_contract(&store, &other).await;
     }
-    let store = SqliteStore::new(memory(1).await);
-    store_contract(Kind::Transactional, async || store.clone()).await;
 }
 
 /// As above, with a pool for each store. Each answer `Busy` takes a second then.

@@ -67,7 +67,8 @@ use crate::event::FulfilmentId;
 /// # The pool
 ///
 /// An attempt holds one connection of the pool. With a pool of one, nothing that runs during an
-/// attempt may ask the pool for another, `was_fulfilled` included.
+/// attempt may ask the pool for another, `was_fulfilled` included; of a database in memory, nobody
+/// else can read the records during an attempt.
 ///
 /// During an attempt `synchronous` is `EXTRA` and `busy_timeout` is 1 second on that connection;
 /// both are restored. The store's commit and rollback hooks take the place of the application's on

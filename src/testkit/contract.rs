@@ -754,12 +754,13 @@ impl<S: Store> Kit<S> {
         self.end(&failed, tx, End::Failed("no such user".to_owned()), State::Failed).await;
         let (tx, _) = self.run(&in_doubt, TRACE).await;
         self.end(&in_doubt, tx, End::InDoubt("timed out".to_owned()), State::InDoubt).await;
-        let held = (self.run(&cut_off, TRACE).await, self.doubt(&in_doubt, TRACE).await);
+        let held = self.run(&cut_off, TRACE).await;
         if self.kind == Kind::Journal {
             let recorded = ok(self.two.get(cut_off.id()).await).is_some();
             TRACE.check(recorded, &cut_off, "a second connection does not see that it began");
         }
         drop(held);
+        drop(self.doubt(&in_doubt, TRACE).await);
         let kit = self.reopened(make).await;
         for (claim, right) in [(&cut_off, kit.interrupted_state()), (&in_doubt, State::InDoubt)] {
             match (kit.after_drop(claim).await, right) {
