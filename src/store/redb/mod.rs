@@ -266,15 +266,13 @@ fn encode<'a>(record: &'a Record, amount: &'a str) -> Row<'a> {
 
 fn decode(id: FulfilmentId, row: Row<'_>) -> Result<Record, Problem> {
     let (unit, amount, promoter, cust_id, state, attempts, reason, first_seen, changed) = row;
-    let known = [State::Started, State::InDoubt, State::Fulfilled, State::Pending, State::Failed];
     Ok(Record {
         id,
         unit: Unit::from(unit),
         amount: amount.parse().map_err(|_| Problem::Unreadable(id, "invalid amount"))?,
         promoter: PromoterId::from(promoter),
         cust_id: cust_id.map(str::to_owned),
-        state: (known.into_iter().find(|known| known.as_str() == state))
-            .ok_or(Problem::Unreadable(id, "invalid state"))?,
+        state: State::parse(state).ok_or(Problem::Unreadable(id, "invalid state"))?,
         attempts,
         reason: reason.map(str::to_owned),
         first_seen: UNIX_EPOCH + Duration::from_millis(first_seen),
