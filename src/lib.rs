@@ -1,8 +1,108 @@
-//! Stub of the second edition.
-#![allow(missing_docs, rustdoc::broken_intra_doc_links)]
+//! Receives FirstPromoter's fulfilment webhook and fulfils each fulfilment once.
+//!
+//! **A `200` is a statement about money.** To FirstPromoter it says that a fulfilment is fulfilled, for
+//! good; it is no acknowledgement. Here it leaves only when the handler said so and the record of it is
+//! durable.
+//!
+//! ```
+//! use tower_firstpromoter::{
+//!     Access, Outcome, Webhook,
+//!     event::{Fulfilment, Unit},
+//!     fulfil_fn,
+//!     store::MemoryStore,
+//! };
+//!
+//! async fn fulfil(fulfilment: Fulfilment) -> Result<Outcome, std::io::Error> {
+//!     match (&fulfilment.unit, fulfilment.amount.whole(), &fulfilment.promoter.cust_id) {
+//!         (Unit::FreeMonths, Some(months @ 1..), Some(user)) => {
+//!             println!("{months} months for {user}"); // your database; wait for its commit
+//!             Ok(Outcome::Fulfilled)
+//!         }
+//!         _ => Ok(Outcome::Pending), // not delivered here: it stays visible in the dashboard
+//!     }
+//! }
+//!
+//! let access = Access::query("key", "at least sixteen bytes")?; // the sender signs nothing
+//! let webhook = Webhook::new(fulfil_fn(fulfil), MemoryStore::new(1_000), access); // it forgets: see `store`
+//! let app: axum::Router = axum::Router::new() // or any other tower service
+//!     .route("/", axum::routing::get("Hello"))
+//!     .layer(webhook.at("/webhooks/firstpromoter"));
+//! # Ok::<(), tower_firstpromoter::InvalidAccess>(())
+//! ```
+//!
+//! # Words
+//!
+//! | word | means |
+//! |---|---|
+//! | **delivery** | one HTTP request from FirstPromoter to the webhook |
+//! | **fulfilment** | something that is not money, owed to a promoter; known by `data.id` |
+//! | **handler** | your [`Fulfil`] or [`FulfilIn`] |
+//! | **outcome** | the handler's answer: [`Outcome`], or an error: nothing took effect, call me again |
+//! | **attempt** | one run of the handler for one fulfilment |
+//! | **store** | records attempts and how they ended: [`store`] |
+//! | **in doubt** | an attempt began, and whether it took effect is not known |
+//! | **verdict** | how a delivery ended: [`Verdict`], one status and one code |
+//!
+//! # The way of a delivery
+//!
+//! ```text
+//! request
+//!    │
+//! intercept   is this the webhook's path?  ── no ──▶  the inner service, untouched
+//!    │
+//! webhook     authorize   by the head alone             401  405  413  415
+//!    │        read        up to the limit, in time      400  408  413
+//!    │        decode                                    400  422  202
+//! fulfil      in flight   one task for each fulfilment  409  503
+//!    │        attempt     the handler runs              202  500  503
+//! store       begin, end  durable                       200  500  503
+//!    │
+//! verdict     one end, one status, one code
+//! ```
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | feature | brings |
+//! |---|---|
+//! | `redb` | `RedbStore`: a journal in one file, for one process |
+//! | `sqlite` | `SqliteStore`: effect and record commit together |
+//! | `postgres` | `PostgresStore` and `PostgresJournal`: any number of machines |
+//! | `api` | FirstPromoter's API: `api::Client`, `Webhook::reconcile`, `Webhook::confirm_with` |
+//! | `hmac` | `Access::signature`, an HMAC-SHA256 of the body |
+//! | `tracing`, `metrics` | a span for each delivery; counters and a histogram |
+//! | `testkit` | a simulated FirstPromoter, and the contract of stores. Not under semver |
+//!
+//! Rust 1.85 and later; 1.90 with `redb`, 1.94 with `postgres` or `sqlite`.
+// The guide speaks of every store, so it is there when all of them are, as on docs.rs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![forbid(unsafe_code)]
+
 pub mod event;
+mod fulfil;
+pub mod intercept;
+pub mod observe;
 pub mod store;
 mod verdict;
-pub use verdict::Verdict;
-/// Any error.
+mod webhook;
+
+pub use self::{
+    fulfil::{Fulfil, FulfilFn, FulfilIn, Outcome, fulfil_fn},
+    verdict::Verdict,
+    webhook::{Access, InvalidAccess, ReplyBody, Webhook, WebhookFuture},
+};
+
+/// Any error, as handlers and stores report it.
+///
+/// ```
+/// use tower_firstpromoter::{BoxError, Outcome, event::Fulfilment, fulfil_fn};
+///
+/// let handler = fulfil_fn(async |fulfilment: Fulfilment| {
+///     let months = fulfilment.amount.whole().ok_or("half a month")?;
+///     u8::try_from(months)?;
+///     Ok::<_, BoxError>(Outcome::Fulfilled)
+/// });
+/// # let _ = handler;
+/// ```
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,161 +1,250 @@
 use http::StatusCode;
 
-/// Every way a delivery can end. One end, one status, one code.
-///
-/// A [`Webhook`](crate::Webhook) puts it into the extensions of its response, so that trace layers,
-/// metrics and tests read *why* without taking a status apart:
-///
-/// ```
-/// use tower_firstpromoter::Verdict;
-///
-/// fn count(response: &http::Response<()>) -> &'static str {
-///     response.extensions().get::<Verdict>().map_or("not a delivery", |verdict| verdict.code())
-/// }
-/// # let mut response = http::Response::new(());
-/// # response.extensions_mut().insert(Verdict::Pending);
-/// # assert_eq!(count(&response), "pending");
-/// ```
-///
-/// To FirstPromoter only three of them differ: `200` (granted, for good), any other `2xx` (stays
-/// pending), and everything else (an error: sent again, up to 7 times in the day).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Verdict {
-    /// `200`: the handler said [`Fulfilled`](crate::Outcome::Fulfilled), now or earlier, and where a
-    /// store remembers, that is durable. (After an attempt that was cut off, `was_granted` or an
-    /// operator may say it instead.) Nothing else is a `200`.
-    Granted,
+/// How much an end matters to an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "tracing"), allow(dead_code))]
+pub(crate) enum Level {
+    /// Part of every day.
+    Info,
+    /// Somebody may have to look.
+    Warn,
+    /// Somebody has to look.
+    Error,
+}
+
+/// One row of the table of ends.
+struct Row {
+    status: StatusCode,
+    code: &'static str,
+    answer: &'static str,
+    level: Level,
+    log: &'static str,
+}
+
+macro_rules! table_of_ends {
+    ($(
+        $(#[$doc:meta])*
+        $variant:ident, $status:ident, $code:literal, $level:ident,
+        $message:literal,
+        $log:literal;
+    )*) => {
+        /// Every way a delivery can end: one status and one code each.
+        ///
+        /// A [`Webhook`](crate::Webhook) puts the verdict into the extensions of its response, for trace
+        /// layers, metrics and tests:
+        ///
+        /// ```
+        /// use tower_firstpromoter::Verdict;
+        ///
+        /// fn count(response: &http::Response<()>) -> &'static str {
+        ///     response.extensions().get::<Verdict>().map_or("not a delivery", |verdict| verdict.code())
+        /// }
+        /// # let mut response = http::Response::new(());
+        /// # response.extensions_mut().insert(Verdict::Pending);
+        /// # assert_eq!(count(&response), "pending");
+        /// ```
+        ///
+        /// FirstPromoter distinguishes three: `200` (fulfilled, for good), any other `2xx` (stays
+        /// pending), and everything else (an error: sent again, up to 7 times in the day).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Verdict {
+            $( $(#[$doc])* $variant, )*
+        }
+
+        impl Verdict {
+            /// Every verdict.
+            ///
+            /// ```
+            /// use tower_firstpromoter::Verdict;
+            ///
+            /// let ok: Vec<_> = Verdict::ALL.iter().filter(|verdict| verdict.status() == 200).collect();
+            /// assert_eq!(ok, [&Verdict::Fulfilled]);
+            /// ```
+            // A slice: the number of verdicts is not part of the API.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            const fn row(self) -> Row {
+                match self {
+                    $( Self::$variant => Row {
+                        status: StatusCode::$status,
+                        code: $code,
+                        answer: concat!(r#"{"code":""#, $code, r#"","message":""#, $message, "\"}\n"),
+                        level: Level::$level,
+                        log: $log,
+                    }, )*
+                }
+            }
+        }
+    };
+}
+
+// The table from which status, code, answer, log level and log line come. `README.md` repeats it for
+// users, and `tests/answers.rs` walks it.
+table_of_ends! {
+    /// `200`: the handler said [`Fulfilled`](crate::Outcome::Fulfilled), now or earlier, and the record
+    /// of it is durable. After a cut-off attempt, `was_fulfilled` or an operator may say it instead.
+    /// Nothing else is a `200`.
+    Fulfilled, OK, "fulfilled", Info,
+    "It is fulfilled.",
+    "fulfilled, and recorded";
+
     /// `202`: the handler said [`Pending`](crate::Outcome::Pending).
-    Pending,
-    /// `202`: `data.status` names another state than `pending`, so FirstPromoter has moved on. The
-    /// handler was not called.
-    NotPending,
-    /// `400`: the body broke off or could not be read.
-    BodyBroken,
+    Pending, ACCEPTED, "pending", Info,
+    "The application left it pending.",
+    "left pending by the handler";
+
+    /// `202`: `data.status` is not `pending`. The handler was not called.
+    NotPending, ACCEPTED, "not_pending", Info,
+    "data.status is not pending.",
+    "not called: FirstPromoter does not hold it as pending";
+
+    /// `400`: the body ended early or could not be read.
+    BodyBroken, BAD_REQUEST, "body_broken", Warn,
+    "The body ended early.",
+    "refused: the body ended early";
+
     /// `400`: the body is not JSON.
-    NotJson,
-    /// `401`: no secret, or a wrong one; or a signature that does not hold.
-    Unauthorized,
-    /// `405`: not a `POST`.
-    MethodNotAllowed,
+    NotJson, BAD_REQUEST, "not_json", Warn,
+    "The body is not JSON.",
+    "refused: the body is not JSON";
+
+    /// `401`: the secret is missing or wrong, or the signature does not match.
+    Unauthorized, UNAUTHORIZED, "unauthorized", Warn,
+    "The webhook's secret is missing or wrong.",
+    "refused: the secret is missing or wrong";
+
+    /// `405`: the method is not `POST`.
+    MethodNotAllowed, METHOD_NOT_ALLOWED, "method_not_allowed", Warn,
+    "Deliveries are sent by POST.",
+    "refused: not a POST";
+
     /// `408`: the body did not arrive in time.
-    BodyTimeout,
-    /// `409`: being granted right now, by another delivery or for longer than this one may wait.
-    /// The next delivery hears how it ended.
-    InProgress,
-    /// `413`: the body is over the limit.
-    BodyTooLarge,
+    BodyTimeout, REQUEST_TIMEOUT, "body_timeout", Warn,
+    "The body did not arrive in time.",
+    "refused: the body did not arrive in time";
+
+    /// `409`: an attempt is running, of another delivery or for longer than this delivery may wait.
+    InProgress, CONFLICT, "in_progress", Info,
+    "An attempt is running. Send it again.",
+    "an attempt is running; the next delivery gets its verdict";
+
+    /// `413`: the body is larger than the limit.
+    BodyTooLarge, PAYLOAD_TOO_LARGE, "body_too_large", Warn,
+    "The body is larger than the limit.",
+    "refused: the body is larger than the limit";
+
     /// `415`: the body is not declared as plain JSON: `application/json` or `application/…+json`, and
     /// not compressed.
-    UnsupportedMediaType,
-    /// `422`: JSON, but not a fulfilment with all that is needed to grant it. Test deliveries end
-    /// here, too.
-    NotAFulfilment,
+    UnsupportedMediaType, UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", Warn,
+    "The body must be uncompressed application/json.",
+    "refused: not declared as plain JSON";
+
+    /// `422`: the body is JSON, but lacks what a fulfilment needs. A test delivery ends here, too.
+    NotAFulfilment, UNPROCESSABLE_ENTITY, "not_a_fulfilment", Warn,
+    "The body is not a complete fulfilment.",
+    "refused: not a complete fulfilment";
+
     /// `422`: an event of another type.
-    OtherEvent,
-    /// `500`: the handler said that nothing was granted.
-    Failed,
+    OtherEvent, UNPROCESSABLE_ENTITY, "other_event", Info,
+    "Only fulfilment_pending events are handled here.",
+    "refused: an event of another type";
+
+    /// `500`: the handler returned an error, so nothing took effect.
+    Failed, INTERNAL_SERVER_ERROR, "failed", Error,
+    "The attempt failed. Send it again.",
+    "failed: the handler returned an error";
+
     /// `500`: the handler panicked.
-    Panicked,
-    /// `500`: an earlier attempt was cut off, and nobody knows whether it granted. The handler was
-    /// not called again.
-    InDoubt,
-    /// `503`: the store could not take down the intention. The handler was not called.
-    StoreUnavailable,
-    /// `503`: the handler ended, but the store could not take it down.
-    NotRecorded,
-    /// `503`: as many grants are running as may run at once.
-    Overloaded,
-    /// `503`: the webhook was closed and takes on no new grants.
-    ShuttingDown,
+    Panicked, INTERNAL_SERVER_ERROR, "panicked", Error,
+    "The attempt was cut off. Send it again.",
+    "the handler panicked";
+
+    /// `500`: an attempt began, and whether it took effect is not known. The handler is not called
+    /// again until `was_fulfilled` or an operator resolves it.
+    InDoubt, INTERNAL_SERVER_ERROR, "in_doubt", Error,
+    "In doubt: whether an earlier attempt took effect must be resolved first.",
+    "in doubt: an attempt began, and whether it took effect is not known; resolve it";
+
+    /// `500`: the record of this id names another promoter. Two accounts share a store without
+    /// namespaces.
+    RecordMismatch, INTERNAL_SERVER_ERROR, "record_mismatch", Error,
+    "The record of this id belongs to another promoter.",
+    "not called: the record of this id names another promoter; do two accounts share the store?";
+
+    /// `503`: FirstPromoter's API does not confirm the fulfilment. The handler was not called.
+    NotConfirmed, SERVICE_UNAVAILABLE, "not_confirmed", Error,
+    "FirstPromoter's API does not confirm it. Send it again.",
+    "not called: FirstPromoter's API does not confirm the fulfilment";
+
+    /// `503`: the store could not record that an attempt begins. The handler was not called.
+    StoreUnavailable, SERVICE_UNAVAILABLE, "store_unavailable", Error,
+    "The store is unavailable. Send it again.",
+    "not called: the store is unavailable";
+
+    /// `503`: the attempt ended, but the store could not record how.
+    NotRecorded, SERVICE_UNAVAILABLE, "not_recorded", Error,
+    "The end of the attempt could not be recorded. Send it again.",
+    "the end of the attempt could not be recorded";
+
+    /// `503`: the limit of attempts that run at once is reached.
+    Overloaded, SERVICE_UNAVAILABLE, "overloaded", Error,
+    "Too many attempts are running. Send it again.",
+    "not called: the limit of attempts that run at once is reached";
+
+    /// `503`: the webhook is closed.
+    ShuttingDown, SERVICE_UNAVAILABLE, "shutting_down", Warn,
+    "The application is shutting down. Send it again.",
+    "not called: the webhook is closed";
 }
 
 impl Verdict {
-    /// All of them.
-    ///
-    /// ```
-    /// use tower_firstpromoter::Verdict;
-    ///
-    /// let granted: Vec<_> = Verdict::ALL.iter().filter(|verdict| verdict.status() == 200).collect();
-    /// assert_eq!(granted, [&Verdict::Granted]);
-    /// ```
-    // A slice: the number of ends is not part of the API, or a new one would break who names it.
-    pub const ALL: &'static [Self] = &[
-        Self::Granted,
-        Self::Pending,
-        Self::NotPending,
-        Self::BodyBroken,
-        Self::NotJson,
-        Self::Unauthorized,
-        Self::MethodNotAllowed,
-        Self::BodyTimeout,
-        Self::InProgress,
-        Self::BodyTooLarge,
-        Self::UnsupportedMediaType,
-        Self::NotAFulfilment,
-        Self::OtherEvent,
-        Self::Failed,
-        Self::Panicked,
-        Self::InDoubt,
-        Self::StoreUnavailable,
-        Self::NotRecorded,
-        Self::Overloaded,
-        Self::ShuttingDown,
-    ];
-
-    /// What the sender is told.
+    /// Returns the status of the answer.
     ///
     /// ```
     /// # use tower_firstpromoter::Verdict;
     /// assert_eq!(Verdict::Pending.status(), http::StatusCode::ACCEPTED);
     /// ```
     pub const fn status(self) -> StatusCode {
-        match self {
-            Self::Granted => StatusCode::OK,
-            Self::Pending | Self::NotPending => StatusCode::ACCEPTED,
-            Self::BodyBroken | Self::NotJson => StatusCode::BAD_REQUEST,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::InProgress => StatusCode::CONFLICT,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::NotAFulfilment | Self::OtherEvent => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Failed | Self::Panicked | Self::InDoubt => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::StoreUnavailable | Self::NotRecorded | Self::Overloaded | Self::ShuttingDown => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-        }
+        self.row().status
     }
 
-    /// A stable name for logs and metrics, also in the response's body.
+    /// Returns the stable name for logs and metrics, also in the answer's body.
     ///
     /// ```
     /// # use tower_firstpromoter::Verdict;
     /// assert_eq!(Verdict::InDoubt.code(), "in_doubt");
     /// ```
     pub const fn code(self) -> &'static str {
-        match self {
-            Self::Granted => "granted",
-            Self::Pending => "pending",
-            Self::NotPending => "not_pending",
-            Self::BodyBroken => "body_broken",
-            Self::NotJson => "not_json",
-            Self::Unauthorized => "unauthorized",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::BodyTimeout => "body_timeout",
-            Self::InProgress => "in_progress",
-            Self::BodyTooLarge => "body_too_large",
-            Self::UnsupportedMediaType => "unsupported_media_type",
-            Self::NotAFulfilment => "not_a_fulfilment",
-            Self::OtherEvent => "other_event",
-            Self::Failed => "failed",
-            Self::Panicked => "panicked",
-            Self::InDoubt => "in_doubt",
-            Self::StoreUnavailable => "store_unavailable",
-            Self::NotRecorded => "not_recorded",
-            Self::Overloaded => "overloaded",
-            Self::ShuttingDown => "shutting_down",
+        self.row().code
+    }
+
+    /// The answer's body. FirstPromoter may show its first 1,000 characters to the account's owner.
+    pub(crate) const fn answer(self) -> &'static str {
+        self.row().answer
+    }
+
+    #[cfg_attr(not(feature = "tracing"), allow(dead_code))]
+    pub(crate) const fn level(self) -> Level {
+        self.row().level
+    }
+
+    #[cfg_attr(not(feature = "tracing"), allow(dead_code))]
+    pub(crate) const fn log(self) -> &'static str {
+        self.row().log
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_answer_is_short_json_that_names_its_code() {
+        for &verdict in Verdict::ALL {
+            let body: serde_json::Value = serde_json::from_str(verdict.answer()).expect("JSON");
+            assert_eq!(body["code"], verdict.code());
+            assert!(verdict.answer().len() < 1_000);
         }
     }
 }

@@ -4,13 +4,12 @@
 use std::process::Command;
 
 /// What each feature brings. All of it is absent without features.
-const BROUGHT: [(&str, &[&str]); 8] = [
+const BROUGHT: [(&str, &[&str]); 7] = [
     ("tokio", &["tokio"]),
     ("redb", &["redb", "tokio"]),
     ("postgres", &["sqlx", "sqlx-postgres", "tokio"]),
     ("sqlite", &["sqlx", "sqlx-sqlite", "tokio"]),
     ("hmac", &["hmac", "sha2", "hex"]),
-    ("timestamps", &["jiff"]),
     ("tracing", &["tracing"]),
     ("metrics", &["metrics"]),
 ];

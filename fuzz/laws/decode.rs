@@ -14,7 +14,6 @@ pub(crate) fn check(body: &[u8]) {
     }
     let Ok(fulfilment) = Fulfilment::decode(body.to_vec()) else { return };
     let shown = format!("{fulfilment:?} {:?}", fulfilment.details());
-    let _ = fulfilment.event.created_at.as_ref().map(|at| at.to_system_time());
 
     assert_eq!(fulfilment.as_bytes(), body);
     let again = Fulfilment::decode(fulfilment.as_bytes().clone()).expect("it was one before");

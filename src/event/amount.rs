@@ -1,52 +1,39 @@
 use std::{error::Error, fmt, str::FromStr};
 
+use super::lenient::Scalar;
 use rust_decimal::Decimal;
-use serde::Deserializer;
 
-use super::lenient::{self, Scalar};
-
-/// A quantity, kept exactly as it was sent: `3`, `2.50` or, in a balance, `-12`.
+/// A quantity, exactly as it was sent: `3`, `2.50` or, in a balance, `-12`.
 ///
-/// Whole units for everything but `cash`, which counts cents. Up to 28 significant digits.
+/// Counts whole units, except for `cash`, which counts cents. Holds 28 digits, and 29 where they
+/// fit in 96 bits (up to 79228162514264337593543950335), of which up to 28 are decimal places.
 ///
 /// ```
 /// use tower_firstpromoter::event::Amount;
 ///
 /// let months: Amount = "3".parse()?;
 /// assert_eq!(months.whole(), Some(3));
-/// assert!(months.is_positive());
+/// assert!(months.is_positive() && !Amount::from(0).is_positive());
 ///
 /// let odd: Amount = "2.50".parse()?;
-/// assert_eq!(odd.whole(), None); // neither rounded nor cut off: the handler decides
+/// assert_eq!(odd.whole(), None); // neither rounded nor cut off
 /// assert_eq!(odd.to_string(), "2.50");
+/// assert!("three".parse::<Amount>().is_err());
 /// # Ok::<(), tower_firstpromoter::event::InvalidAmount>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Amount(Decimal);
 
 impl Amount {
-    /// The amount as a whole number of units, or `None` if it is negative, has a fraction other
+    /// Returns the amount as a whole number, or `None` if it is negative, has a fraction other
     /// than zero, or does not fit.
     ///
-    /// Zero is whole, too, so check [`is_positive`](Amount::is_positive) before granting.
-    ///
-    /// ```
-    /// use tower_firstpromoter::event::Amount;
-    ///
-    /// assert_eq!("3.00".parse::<Amount>()?.whole(), Some(3));
-    /// assert_eq!("-3".parse::<Amount>()?.whole(), None);
-    /// # Ok::<(), tower_firstpromoter::event::InvalidAmount>(())
-    /// ```
+    /// Zero is whole, too: check [`is_positive`](Amount::is_positive) before fulfilling.
     pub fn whole(&self) -> Option<u64> {
         if self.0.is_integer() { self.0.try_into().ok() } else { None }
     }
 
-    /// Whether it is more than zero. FirstPromoter does not say that it always is.
-    ///
-    /// ```
-    /// # use tower_firstpromoter::event::Amount;
-    /// assert!(!Amount::from(0).is_positive());
-    /// ```
+    /// Returns whether it is more than zero. FirstPromoter does not say that it always is.
     pub fn is_positive(&self) -> bool {
         self.0 > Decimal::ZERO
     }
@@ -62,12 +49,6 @@ impl FromStr for Amount {
     type Err = InvalidAmount;
 
     fn from_str(text: &str) -> Result<Self, InvalidAmount> {
-        // Nearly every amount is a few digits, which need no decimal parser.
-        if (1..=18).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()) {
-            if let Ok(units) = text.parse::<u64>() {
-                return Ok(units.into());
-            }
-        }
         exact(text).map(Self).ok_or(InvalidAmount(()))
     }
 }
@@ -109,36 +90,27 @@ impl fmt::Debug for Amount {
     }
 }
 
-/// The text is not a decimal number of at most 28 digits.
-///
-/// ```
-/// use tower_firstpromoter::event::Amount;
-///
-/// let error = "three".parse::<Amount>().unwrap_err();
-/// assert_eq!(error.to_string(), "an amount is a decimal number of at most 28 digits");
-/// ```
+/// A text is not a decimal number that an [`Amount`] holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidAmount(());
 
 impl fmt::Display for InvalidAmount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an amount is a decimal number of at most 28 digits")
+        f.write_str("an amount is a decimal number of 28 digits, or 29 that fit in 96 bits")
     }
 }
 
 impl Error for InvalidAmount {}
 
-/// From the number's own text (a float would already have lost digits), or from a string of it.
-pub(super) fn from_json(value: &Scalar<'_>) -> Option<Amount> {
-    match value {
-        Scalar::Number(text) => text.parse().ok(),
-        Scalar::Text(text) => text.parse().ok(),
-        _ => None,
+/// Of a number or a string, by its text: a float would have lost digits.
+impl From<Scalar<'_>> for Option<Amount> {
+    fn from(value: Scalar<'_>) -> Self {
+        match value {
+            Scalar::Number(text) => text.parse().ok(),
+            Scalar::Text(text) => text.parse().ok(),
+            _ => None,
+        }
     }
-}
-
-pub(super) fn lenient<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Amount>, D::Error> {
-    lenient::scalar(input, |value| from_json(&value))
 }
 
 #[cfg(test)]
@@ -155,6 +127,11 @@ mod tests {
             ("1e28", Some("10000000000000000000000000000")),
             ("1e-28", Some("0.0000000000000000000000000001")),
             ("25e-1", Some("2.5")),
+            ("79228162514264337593543950335", Some("79228162514264337593543950335")),
+            ("79228162514264337593543950336", None),
+            ("7.9228162514264337593543950335", Some("7.9228162514264337593543950335")),
+            ("7.9228162514264337593543950336", None),
+            ("0.12345678901234567890123456789", None),
             ("1.9999999999999999999999999999999e0", None),
             ("12345678901234567.12345678901e20", None),
             ("1e29", None),

@@ -1,43 +1,20 @@
-use std::{error::Error, fmt, num::IntErrorKind, str::FromStr};
+use std::{error::Error, fmt, str::FromStr};
 
-/// The text is not an id: a whole number of at most 64 bits.
-///
-/// ```
-/// use tower_firstpromoter::event::FulfilmentId;
-///
-/// let error = "-1".parse::<FulfilmentId>().unwrap_err();
-/// assert_eq!(error.to_string(), "an id is a whole number, written in digits only");
-/// ```
+/// A text is not an id, which is a whole number of at most 64 bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidId(Problem);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Problem {
-    NotANumber,
-    TooLarge,
-}
+pub struct InvalidId(());
 
 impl fmt::Display for InvalidId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Problem::NotANumber => "an id is a whole number, written in digits only",
-            Problem::TooLarge => "an id has at most 64 bits",
-        })
+        f.write_str("an id is a whole number of at most 64 bits, written in digits only")
     }
 }
 
 impl Error for InvalidId {}
 
-fn parse(text: &str) -> Result<u64, InvalidId> {
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(InvalidId(Problem::NotANumber));
-    }
-    text.parse().map_err(|error: std::num::ParseIntError| {
-        InvalidId(match error.kind() {
-            IntErrorKind::PosOverflow => Problem::TooLarge,
-            _ => Problem::NotANumber,
-        })
-    })
+/// Parses digits; `parse` alone would take a leading `+`.
+pub(super) fn parse(text: &str) -> Option<u64> {
+    if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 macro_rules! id {
@@ -47,13 +24,7 @@ macro_rules! id {
         pub struct $name(u64);
 
         impl $name {
-            /// The number itself.
-            ///
-            /// ```
-            #[doc = concat!("use tower_firstpromoter::event::", stringify!($name), ";")]
-            ///
-            #[doc = concat!("assert_eq!(", stringify!($name), "::from(7).get(), 7);")]
-            /// ```
+            /// Returns the number.
             pub const fn get(self) -> u64 {
                 self.0
             }
@@ -69,7 +40,7 @@ macro_rules! id {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                parse(text).map(Self)
+                parse(text).map(Self).ok_or(InvalidId(()))
             }
         }
 
@@ -82,24 +53,25 @@ macro_rules! id {
 }
 
 id! {
-    /// `data.id`: the reward that is to be granted, and the key by which it is granted once.
+    /// `data.id`: identifies a fulfilment, which is fulfilled at most once.
     ///
-    /// It is unique within one FirstPromoter account. (`event.id` is not: it numbers messages, and
-    /// whether a retry keeps it is unpublished.)
+    /// It is unique within one FirstPromoter account. (`event.id` is no key: it numbers messages,
+    /// and whether a retry keeps it is unpublished.)
     ///
     /// ```
     /// use tower_firstpromoter::event::FulfilmentId;
     ///
     /// let id: FulfilmentId = "2429153".parse()?;
-    /// assert_eq!(id, FulfilmentId::from(2429153));
+    /// assert_eq!(id.get(), 2429153);
     /// assert_eq!(id.to_string(), "2429153");
+    /// assert!("-1".parse::<FulfilmentId>().is_err());
     /// # Ok::<(), tower_firstpromoter::event::InvalidId>(())
     /// ```
     FulfilmentId
 }
 
 id! {
-    /// `data.promoter.id`: who earned the reward, in FirstPromoter's numbering.
+    /// `data.promoter.id`: who earned it, by FirstPromoter's own numbers.
     ///
     /// ```
     /// use tower_firstpromoter::event::PromoterId;

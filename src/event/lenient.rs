@@ -1,51 +1,54 @@
-//! How a member that is not needed to grant is read: whatever it turns out to be, it never refuses
-//! the delivery. Syntax errors still do, they are the parser's.
+//! Reads members of any type: what is not of the type wanted is `None`, and no error.
+//!
+//! Each value is taken as the text it was sent in. `serde_json` would refuse the delivery for a
+//! number too large for it, or for half of a surrogate pair.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
+    de::{
+        DeserializeSeed, Error, MapAccess, Visitor,
+        value::{BytesDeserializer, CowStrDeserializer, MapAccessDeserializer},
+    },
 };
 use serde_json::value::RawValue;
 
+use super::ids;
+
 /// Any JSON value, of which only the scalars are kept.
-///
-/// It is made of the value's own text, not by the parser: that would give up at a number too large
-/// for it, or at half of a surrogate pair, and take the delivery with it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) enum Scalar<'a> {
-    /// Not there, or null.
+    /// Missing or `null`.
+    #[default]
     Absent,
     Bool(bool),
-    /// As it was sent.
+    /// As it was sent, with all digits.
     Number(&'a str),
     Text(Cow<'a, str>),
-    /// An array, an object, or text that stands for no characters.
+    /// An array, an object, or a string that is no text.
     Other,
 }
 
-/// From the text of a JSON value.
-impl<'a> From<&'a str> for Scalar<'a> {
-    fn from(json: &'a str) -> Self {
-        match json.as_bytes().first() {
-            Some(b'"') if json.contains('\\') => serde_json::from_str::<String>(json)
+impl<'a> From<&'a RawValue> for Scalar<'a> {
+    fn from(json: &'a RawValue) -> Self {
+        let json = json.get();
+        match json.as_bytes()[0] {
+            b'"' if json.contains('\\') => serde_json::from_str::<String>(json)
                 .map_or(Self::Other, |text| Self::Text(Cow::Owned(text))),
-            Some(b'"') => json
-                .get(1..json.len() - 1)
-                .map_or(Self::Other, |text| Self::Text(Cow::Borrowed(text))),
-            Some(b't') => Self::Bool(true),
-            Some(b'f') => Self::Bool(false),
-            Some(b'n') | None => Self::Absent,
-            Some(b'[' | b'{') => Self::Other,
-            Some(_) => Self::Number(json),
+            b'"' => Self::Text(Cow::Borrowed(&json[1..json.len() - 1])),
+            b't' => Self::Bool(true),
+            b'f' => Self::Bool(false),
+            b'n' => Self::Absent,
+            b'[' | b'{' => Self::Other,
+            _ => Self::Number(json),
         }
     }
 }
 
-impl<'a> From<Option<&'a str>> for Scalar<'a> {
-    fn from(json: Option<&'a str>) -> Self {
-        json.map_or(Self::Absent, Self::from)
+impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        <&RawValue>::deserialize(input).map(Self::from)
     }
 }
 
@@ -60,25 +63,7 @@ impl Scalar<'_> {
         }
     }
 
-    /// A whole number, or a string of its digits.
-    pub(super) fn as_u64(&self) -> Option<u64> {
-        let digits: &str = match self {
-            Self::Number(number) => number,
-            Self::Text(text) => text,
-            _ => return None,
-        };
-        // `parse` alone would take a leading `+`.
-        if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
-    }
-
-    pub(super) fn as_bool(&self) -> Option<bool> {
-        match self {
-            Self::Bool(value) => Some(*value),
-            _ => None,
-        }
-    }
-
-    /// Nothing, by any of the sender's ways to say so.
+    /// Whether it is missing, `null` or `""`.
     pub(super) fn is_absent(&self) -> bool {
         match self {
             Self::Absent => true,
@@ -88,123 +73,120 @@ impl Scalar<'_> {
     }
 }
 
-/// The visitor's answer for every scalar, where only an array or an object is of use.
-macro_rules! scalars_are {
-    ($value:expr) => {
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("any JSON value")
-        }
-        fn visit_unit<E>(self) -> Result<Self::Value, E> {
-            Ok($value)
-        }
-        fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-            Ok($value)
-        }
-        fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-            Ok($value)
-        }
-        fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-            Ok($value)
-        }
-        fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-            Ok($value)
-        }
-        fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-            Ok($value)
-        }
-    };
-}
-
-/// A `T` if the value is an object, else `None`. (A derived struct would also accept an array, by
-/// position.)
-#[derive(Debug)]
-pub(super) struct Object<T>(pub(super) Option<T>);
-
-impl<T> Default for Object<T> {
-    fn default() -> Self {
-        Self(None)
+impl From<Scalar<'_>> for Option<String> {
+    fn from(value: Scalar<'_>) -> Self {
+        value.into_text().map(String::from)
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-            type Value = Object<T>;
-
-            scalars_are!(Object(None));
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Object(None))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(|object| Object(Some(object)))
-            }
+/// A whole number, or a string of its digits.
+impl From<Scalar<'_>> for Option<u64> {
+    fn from(value: Scalar<'_>) -> Self {
+        match value {
+            Scalar::Number(number) => ids::parse(number),
+            Scalar::Text(text) => ids::parse(&text),
+            _ => None,
         }
-
-        input.deserialize_any(ObjectVisitor(PhantomData))
     }
 }
 
-/// The elements if the value is an array, else none.
-#[derive(Debug)]
-pub(super) struct List<T>(pub(super) Vec<T>);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct ListVisitor<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
-            type Value = List<T>;
-
-            scalars_are!(List(Vec::new()));
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let mut list = Vec::new();
-                while let Some(element) = seq.next_element()? {
-                    list.push(element);
-                }
-                Ok(List(list))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(List(Vec::new()))
-            }
+impl From<Scalar<'_>> for Option<bool> {
+    fn from(value: Scalar<'_>) -> Self {
+        match value {
+            Scalar::Bool(value) => Some(value),
+            _ => None,
         }
-
-        input.deserialize_any(ListVisitor(PhantomData))
     }
 }
 
+/// A type of a member that may be of any other type instead.
+pub(super) trait Member<'de>: Sized {
+    fn read(json: &'de RawValue) -> serde_json::Result<Self>;
+}
+
+impl<'de, T> Member<'de> for Option<T>
+where
+    Option<T>: From<Scalar<'de>>,
+{
+    fn read(json: &'de RawValue) -> serde_json::Result<Self> {
+        Ok(Scalar::from(json).into())
+    }
+}
+
+pub(super) fn member<'de, D, T>(input: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Member<'de>,
+{
+    T::read(<&RawValue>::deserialize(input)?).map_err(D::Error::custom)
+}
+
+/// Deserializes a member that is an object.
 pub(super) fn object<'de, D, T>(input: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    Ok(Object::deserialize(input)?.0)
+    members(<&RawValue>::deserialize(input)?.get()).map_err(D::Error::custom)
 }
 
-/// A member of any type, read as a scalar.
-pub(super) fn scalar<'de, D, T>(
-    input: D,
-    read: impl FnOnce(Scalar<'_>) -> Option<T>,
-) -> Result<Option<T>, D::Error>
+/// Parses an object; any other value is `None`, whether or not it is JSON.
+///
+/// # Errors
+///
+/// If the text is not JSON, or a member of `T` is there twice, which [`is_data`] tells.
+///
+/// [`is_data`]: serde_json::Error::is_data
+pub(super) fn members<'de, T>(json: &'de str) -> serde_json::Result<Option<T>>
 where
-    D: Deserializer<'de>,
+    T: Deserialize<'de>,
 {
-    Ok(read(Scalar::from(<&RawValue>::deserialize(input)?.get())))
+    if !json.trim_ascii_start().starts_with('{') {
+        return Ok(None);
+    }
+    let mut input = serde_json::Deserializer::from_str(json);
+    let members = input.deserialize_map(MembersVisitor(PhantomData))?;
+    input.end()?;
+    Ok(Some(members))
 }
 
-pub(super) fn text<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
-    scalar(input, |value| value.into_text().map(String::from))
+struct MembersVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for MembersVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(Members(map)))
+    }
 }
 
-pub(super) fn number<'de, D: Deserializer<'de>>(input: D) -> Result<Option<u64>, D::Error> {
-    scalar(input, |value| value.as_u64())
-}
+/// The members of an object, whose names may be any string of JSON.
+struct Members<A>(A);
 
-pub(super) fn boolean<'de, D: Deserializer<'de>>(input: D) -> Result<Option<bool>, D::Error> {
-    scalar(input, |value| value.as_bool())
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Members<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error>
+    where
+        K: DeserializeSeed<'de>,
+    {
+        let Some(name) = self.0.next_key::<&RawValue>()? else { return Ok(None) };
+        let name = match Scalar::from(name) {
+            Scalar::Text(name) => seed.deserialize(CowStrDeserializer::new(name)),
+            // Not text, so the name of nothing that is read.
+            _ => seed.deserialize(BytesDeserializer::new(b"\xff")),
+        };
+        name.map(Some)
+    }
+
+    fn next_value_seed<V>(&mut self, seed: V) -> Result<V::Value, A::Error>
+    where
+        V: DeserializeSeed<'de>,
+    {
+        self.0.next_value_seed(seed)
+    }
 }

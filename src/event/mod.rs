@@ -1,13 +1,15 @@
-//! The words, as the sender spells them.
+//! The payload of a delivery, typed.
 //!
-//! [`Fulfilment`] is what a handler receives. What is needed to grant stands in plain fields and is
-//! read while the request waits; the rest of the payload is typed too, and is read from the exact
-//! bytes when [`Fulfilment::details`] is called. Only five members are required: `event.type`,
-//! `data.id`, `data.amount`, `data.unit` and `data.promoter.id`. Any other may be absent, `null`,
-//! `""` or of a type nobody expected, and the reward is granted all the same.
+//! A handler receives a [`Fulfilment`]. What it needs stands in plain fields, decoded while the
+//! request waits; [`Fulfilment::details`] decodes the rest from the same bytes. Five members are
+//! required: `event.type`, `data.id`, `data.amount`, `data.unit` and `data.promoter.id`. Any other
+//! may be absent, `null`, `""` or of any type, and reads as `None`.
 //!
-//! The empty string means "unknown" throughout the payload, so it reads as `None` everywhere.
+//! The empty string means "unknown" throughout the payload and reads as `None` as well.
 //! [`Fulfilment`] has an example.
+
+#[macro_use]
+mod macros;
 
 mod amount;
 mod campaign;
@@ -17,13 +19,10 @@ mod ids;
 mod lenient;
 mod promoter;
 mod reward;
-mod scan;
-mod scrub;
 mod secret;
 mod timestamp;
 mod unit;
 
-pub(crate) use self::scrub::scrub;
 pub use self::{
     amount::{Amount, InvalidAmount},
     campaign::Campaign,

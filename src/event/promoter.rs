@@ -1,26 +1,17 @@
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use super::{
-    Amount, PromoterId, Reward, Secret, Timestamp, Unit, amount, lenient, secret, timestamp,
+    Amount, PromoterId, Reward, Secret, Timestamp, Unit,
+    lenient::{Member, Scalar, member, members},
 };
 
-/// Who earned the reward: the part of `data.promoter` that is needed to grant.
+/// Who earned a fulfilment: the part of `data.promoter` that a handler needs.
 ///
 /// `Debug` shows the id and whether the rest is there, not what it is.
-///
-/// ```
-/// use tower_firstpromoter::event::Fulfilment;
-///
-/// let fulfilment = Fulfilment::decode(r#"{
-///     "event": { "type": "fulfilment_pending" },
-///     "data": { "id": 1, "amount": 3, "unit": "credits", "promoter": { "id": 7, "cust_id": "user-7", "email": "" } }
-/// }"#)?;
-/// let promoter = fulfilment.promoter;
-/// assert_eq!((promoter.cust_id.as_deref(), promoter.email.as_deref()), (Some("user-7"), None));
-/// # Ok::<(), tower_firstpromoter::event::DecodeError>(())
-/// ```
+/// [`Fulfilment`](super::Fulfilment) has an example.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Promoter {
@@ -28,8 +19,8 @@ pub struct Promoter {
     pub id: PromoterId,
     /// The promoter's e-mail address.
     pub email: Option<String>,
-    /// *Your own* id of this user, if FirstPromoter was ever told it. The `""` that it sends for
-    /// "unknown" is `None`, and so never matches a row by accident.
+    /// *Your own* id of this user, if FirstPromoter knows it. `""`, which it sends otherwise, is
+    /// `None`, and so never matches a row by accident.
     pub cust_id: Option<String>,
 }
 
@@ -44,94 +35,82 @@ impl fmt::Debug for Promoter {
     }
 }
 
-/// `data.promoter` in full, beyond what [`Promoter`] has. Read by
-/// [`Fulfilment::details`](super::Fulfilment::details), where there is an example.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-#[non_exhaustive]
-pub struct PromoterDetails {
-    /// `active`, `pending`, `blocked` and others; absent in old payloads.
-    #[serde(deserialize_with = "lenient::text")]
-    pub status: Option<String>,
-    /// When the promoter signed up.
-    #[serde(deserialize_with = "timestamp::lenient")]
-    pub created_at: Option<Timestamp>,
-    /// A clear-text password for the promoter's dashboard.
-    #[serde(deserialize_with = "secret::lenient")]
-    pub temp_password: Option<Secret>,
-    /// A token that logs in to the promoter's dashboard.
-    #[serde(deserialize_with = "secret::lenient")]
-    pub auth_token: Option<Secret>,
-    /// The promotion used where none is named.
-    #[serde(deserialize_with = "lenient::number")]
-    pub default_promotion_id: Option<u64>,
-    /// The promoter's parent referral id. Such ids are often made of names.
-    #[serde(deserialize_with = "secret::lenient")]
-    pub pref: Option<Secret>,
-    /// The referral id used where none is named.
-    #[serde(deserialize_with = "secret::lenient")]
-    pub default_ref_id: Option<Secret>,
-    /// Free text about the promoter.
-    #[serde(deserialize_with = "secret::lenient")]
-    pub note: Option<Secret>,
-    /// A tax form.
-    #[serde(deserialize_with = "secret::lenient")]
-    pub w8_form_url: Option<Secret>,
-    /// A tax form.
-    #[serde(deserialize_with = "secret::lenient")]
-    pub w9_form_url: Option<Secret>,
-    /// Who recruited the promoter.
-    #[serde(deserialize_with = "lenient::number")]
-    pub parent_promoter_id: Option<u64>,
-    /// All that was ever earned.
-    #[serde(deserialize_with = "lenient::object")]
-    pub earnings_balance: Option<Balances>,
-    /// What is open now.
-    #[serde(deserialize_with = "lenient::object")]
-    pub current_balance: Option<Balances>,
-    /// What was paid out.
-    #[serde(deserialize_with = "lenient::object")]
-    pub paid_balance: Option<Balances>,
-    /// What waits for approval.
-    #[serde(deserialize_with = "lenient::object")]
-    pub pending_balance: Option<Balances>,
-    /// Name, address and the like.
-    #[serde(deserialize_with = "lenient::object")]
-    pub profile: Option<Profile>,
-    /// Every campaign the promoter is in; the list has no bound.
-    #[serde(deserialize_with = "promotions")]
-    pub promotions: Vec<Promotion>,
+object! {
+    /// The members of `data.promoter` beyond [`Promoter`], decoded by
+    /// [`Fulfilment::details`](super::Fulfilment::details).
+    ///
+    /// ```
+    /// use tower_firstpromoter::event::{PromoterDetails, Secret};
+    ///
+    /// let promoter: PromoterDetails = serde_json::from_str(
+    ///     r#"{"profile": {"first_name": "Ann", "last_name": ""}, "promotions": [{"campaign_id": 7}, null]}"#,
+    /// )?;
+    /// let profile = promoter.profile.unwrap();
+    /// assert_eq!(profile.first_name.as_ref().map(Secret::expose), Some("Ann"));
+    /// assert!(!format!("{profile:?}").contains("Ann"));
+    /// assert_eq!(promoter.promotions[0].campaign_id, Some(7));
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    pub struct PromoterDetails {
+        /// `active`, `pending`, `blocked` and others; absent in old payloads.
+        pub status: Option<String>,
+        /// When the promoter signed up.
+        pub created_at: Option<Timestamp>,
+        /// A password for the promoter's dashboard, in clear text.
+        pub temp_password: Option<Secret>,
+        /// A token that logs in to the promoter's dashboard.
+        pub auth_token: Option<Secret>,
+        /// The promotion used where none is named.
+        pub default_promotion_id: Option<u64>,
+        /// The promoter's parent referral id. Such ids are often made of names.
+        pub pref: Option<Secret>,
+        /// The referral id used where none is named.
+        pub default_ref_id: Option<Secret>,
+        /// Free text about the promoter.
+        pub note: Option<Secret>,
+        /// A tax form.
+        pub w8_form_url: Option<Secret>,
+        /// A tax form.
+        pub w9_form_url: Option<Secret>,
+        /// Who recruited the promoter.
+        pub parent_promoter_id: Option<u64>,
+        /// All that was earned so far.
+        pub earnings_balance: Option<Balances>,
+        /// What is open now.
+        pub current_balance: Option<Balances>,
+        /// What was paid out.
+        pub paid_balance: Option<Balances>,
+        /// What waits for approval.
+        pub pending_balance: Option<Balances>,
+        /// Name, address and the like.
+        pub profile: Option<Profile>,
+        /// The promoter's campaigns; the list has no bound.
+        pub promotions: Vec<Promotion>,
+    }
 }
 
-/// A balance in each unit. Values may be negative, and none of them is a source of truth. See
-/// [`get`](Balances::get) for an example.
+/// A balance for each unit. Values may be negative; the application's own books decide.
+///
+/// ```
+/// use tower_firstpromoter::event::{Balances, Unit};
+///
+/// let balances: Balances = serde_json::from_str(r#"{"credits": -150.5, "cash": 882}"#)?;
+/// assert_eq!(balances.get(&Unit::Credits).unwrap().to_string(), "-150.5");
+/// assert_eq!(balances.get(&Unit::Points), None);
+/// let units: Vec<&str> = balances.iter().map(|(unit, _)| unit).collect();
+/// assert_eq!(units, ["cash", "credits"]);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Balances(BTreeMap<Box<str>, Amount>);
 
 impl Balances {
-    /// The balance in this unit, if the sender named it.
-    ///
-    /// ```
-    /// use tower_firstpromoter::event::{Balances, Unit};
-    ///
-    /// let balances: Balances = serde_json::from_str(r#"{"cash": 882, "credits": -150.5}"#)?;
-    /// assert_eq!(balances.get(&Unit::Credits).unwrap().to_string(), "-150.5");
-    /// assert_eq!(balances.get(&Unit::Points), None);
-    /// # Ok::<(), serde_json::Error>(())
-    /// ```
+    /// Returns the balance in this unit, if the sender named it.
     pub fn get(&self, unit: &Unit) -> Option<Amount> {
         self.0.get(unit.as_str()).copied()
     }
 
-    /// All of them, by the sender's name of the unit.
-    ///
-    /// ```
-    /// # use tower_firstpromoter::event::Balances;
-    /// let balances: Balances = serde_json::from_str(r#"{"free_months": 3, "cash": 882}"#)?;
-    /// let units: Vec<&str> = balances.iter().map(|(unit, _)| unit).collect();
-    /// assert_eq!(units, ["cash", "free_months"]);
-    /// # Ok::<(), serde_json::Error>(())
-    /// ```
+    /// Iterates over the balances, sorted by the sender's name of the unit.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Amount)> {
         self.0.iter().map(|(unit, amount)| (&**unit, *amount))
     }
@@ -139,143 +118,104 @@ impl Balances {
 
 impl<'de> Deserialize<'de> for Balances {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        let members = BTreeMap::<Box<str>, Lenient>::deserialize(input)?;
-        Ok(Self(members.into_iter().filter_map(|(unit, amount)| Some((unit, amount.0?))).collect()))
+        let balances = BTreeMap::<Box<str>, Scalar<'de>>::deserialize(input)?;
+        let known = |(unit, balance)| Some((unit, Option::from(balance)?));
+        Ok(Self(balances.into_iter().filter_map(known).collect()))
     }
 }
 
-struct Lenient(Option<Amount>);
-
-impl<'de> Deserialize<'de> for Lenient {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        amount::lenient(input).map(Self)
+object! {
+    /// `promoter.profile`. All of its texts are personal, so each is a [`Secret`].
+    pub struct Profile {
+        /// The profile's id.
+        pub id: Option<u64>,
+        /// Given name.
+        pub first_name: Option<Secret>,
+        /// Family name.
+        pub last_name: Option<Secret>,
+        /// Website.
+        pub website: Option<Secret>,
+        /// Company.
+        pub company_name: Option<Secret>,
+        /// Telephone number.
+        pub phone_number: Option<Secret>,
+        /// Postal address; may hold line breaks.
+        pub address: Option<Secret>,
+        /// VAT id.
+        pub vat_id: Option<Secret>,
+        /// Country.
+        pub country: Option<Secret>,
+        /// PayPal address.
+        pub paypal_email: Option<Secret>,
+        /// Picture.
+        pub avatar_url: Option<Secret>,
+        /// Free text.
+        pub description: Option<Secret>,
+        /// Pages on other sites, by the sender's name of the site; sites without a page are left out.
+        pub social_accounts: BTreeMap<String, Secret>,
     }
 }
 
-/// `promoter.profile`: personal through and through, so every text of it is a [`Secret`].
-///
-/// ```
-/// use tower_firstpromoter::event::Profile;
-///
-/// let profile: Profile = serde_json::from_str(r#"{"first_name": "Ann", "last_name": ""}"#)?;
-/// assert_eq!(profile.first_name.as_ref().map(|name| name.expose()), Some("Ann"));
-/// assert!(!format!("{profile:?}").contains("Ann"));
-/// # Ok::<(), serde_json::Error>(())
-/// ```
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-#[non_exhaustive]
-pub struct Profile {
-    /// The profile's id.
-    #[serde(deserialize_with = "lenient::number")]
-    pub id: Option<u64>,
-    /// Given name.
-    #[serde(deserialize_with = "secret::lenient")]
-    pub first_name: Option<Secret>,
-    /// Family name.
-    #[serde(deserialize_with = "secret::lenient")]
-    pub last_name: Option<Secret>,
-    /// Website.
-    #[serde(deserialize_with = "secret::lenient")]
-    pub website: Option<Secret>,
-    /// Company.
-    #[serde(deserialize_with = "secret::lenient")]
-    pub company_name: Option<Secret>,
-    /// Telephone number.
-    #[serde(deserialize_with = "secret::lenient")]
-    pub phone_number: Option<Secret>,
-    /// Postal address; may hold line breaks.
-    #[serde(deserialize_with = "secret::lenient")]
-    pub address: Option<Secret>,
-    /// VAT id.
-    #[serde(deserialize_with = "secret::lenient")]
-    pub vat_id: Option<Secret>,
-    /// Country.
-    #[serde(deserialize_with = "secret::lenient")]
-    pub country: Option<Secret>,
-    /// PayPal address.
-    #[serde(deserialize_with = "secret::lenient")]
-    pub paypal_email: Option<Secret>,
-    /// Picture.
-    #[serde(deserialize_with = "secret::lenient")]
-    pub avatar_url: Option<Secret>,
-    /// Free text.
-    #[serde(deserialize_with = "secret::lenient")]
-    pub description: Option<Secret>,
-    /// Addresses on other sites, by the sender's name of the site; sites without one are left out.
-    #[serde(deserialize_with = "social_accounts")]
-    pub social_accounts: BTreeMap<String, Secret>,
-}
-
-/// A promoter's membership in one campaign.
-///
-/// ```
-/// use tower_firstpromoter::event::PromoterDetails;
-///
-/// fn campaigns(promoter: &PromoterDetails) -> Vec<u64> {
-///     promoter.promotions.iter().filter_map(|promotion| promotion.campaign_id).collect()
-/// }
-/// # let promoter: PromoterDetails = serde_json::from_str(r#"{"promotions":[{"campaign_id":7},null]}"#)?;
-/// # assert_eq!(campaigns(&promoter), [7]);
-/// # Ok::<(), serde_json::Error>(())
-/// ```
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-#[non_exhaustive]
-pub struct Promotion {
-    /// The promotion's id.
-    #[serde(deserialize_with = "lenient::number")]
-    pub id: Option<u64>,
-    /// `offer_running`, `offer_inactive` and others.
-    #[serde(deserialize_with = "lenient::text")]
-    pub status: Option<String>,
-    /// The referral id in the promoter's link.
-    #[serde(deserialize_with = "secret::lenient")]
-    pub ref_id: Option<Secret>,
-    /// The coupon given to referred customers.
-    #[serde(deserialize_with = "secret::lenient")]
-    pub promo_code: Option<Secret>,
-    /// Which campaign.
-    #[serde(deserialize_with = "lenient::number")]
-    pub campaign_id: Option<u64>,
-    /// The campaign's name.
-    #[serde(deserialize_with = "lenient::text")]
-    pub campaign_name: Option<String>,
-    /// The promoter's link.
-    #[serde(deserialize_with = "secret::lenient")]
-    pub referral_link: Option<Secret>,
-    /// When the target was reached.
-    #[serde(deserialize_with = "timestamp::lenient")]
-    pub target_reached_at: Option<Timestamp>,
-    /// The rule per referral that holds for this promoter.
-    #[serde(deserialize_with = "lenient::object")]
-    pub current_referral_reward: Option<Reward>,
-    /// The rule per promotion that holds for this promoter.
-    #[serde(deserialize_with = "lenient::object")]
-    pub current_promotion_reward: Option<Reward>,
-    /// The rule per target that holds for this promoter.
-    #[serde(deserialize_with = "lenient::object")]
-    pub current_target_reward: Option<Reward>,
-}
-
-fn promotions<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<Promotion>, D::Error> {
-    let list: lenient::List<lenient::Object<Promotion>> = Deserialize::deserialize(input)?;
-    Ok(list.0.into_iter().filter_map(|promotion| promotion.0).collect())
-}
-
-fn social_accounts<'de, D: Deserializer<'de>>(
-    input: D,
-) -> Result<BTreeMap<String, Secret>, D::Error> {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Account {
-        #[serde(deserialize_with = "secret::lenient")]
-        url: Option<Secret>,
+object! {
+    /// A promoter's membership in one campaign.
+    pub struct Promotion {
+        /// The promotion's id.
+        pub id: Option<u64>,
+        /// `offer_running`, `offer_inactive` and others.
+        pub status: Option<String>,
+        /// The referral id in the promoter's link.
+        pub ref_id: Option<Secret>,
+        /// The coupon given to referred customers.
+        pub promo_code: Option<Secret>,
+        /// Which campaign.
+        pub campaign_id: Option<u64>,
+        /// The campaign's name.
+        pub campaign_name: Option<String>,
+        /// The promoter's link.
+        pub referral_link: Option<Secret>,
+        /// When the target was reached.
+        pub target_reached_at: Option<Timestamp>,
+        /// The rule per referral that holds for this promoter.
+        pub current_referral_reward: Option<Reward>,
+        /// The rule per promotion that holds for this promoter.
+        pub current_promotion_reward: Option<Reward>,
+        /// The rule per target that holds for this promoter.
+        pub current_target_reward: Option<Reward>,
     }
-    let accounts: Option<BTreeMap<String, lenient::Object<Account>>> = lenient::object(input)?;
-    Ok(accounts
-        .into_iter()
-        .flatten()
-        .filter_map(|(site, account)| Some((site, account.0?.url?)))
-        .collect())
+}
+
+impl<'de> Member<'de> for PromoterDetails {
+    fn read(json: &'de RawValue) -> serde_json::Result<Self> {
+        Ok(Option::read(json)?.unwrap_or_default())
+    }
+}
+
+impl<'de> Member<'de> for Option<Balances> {
+    fn read(json: &'de RawValue) -> serde_json::Result<Self> {
+        members(json.get())
+    }
+}
+
+impl<'de> Member<'de> for Vec<Promotion> {
+    fn read(json: &'de RawValue) -> serde_json::Result<Self> {
+        let list: Vec<&RawValue> = serde_json::from_str(json.get()).unwrap_or_default();
+        list.into_iter().filter_map(|one| Option::read(one).transpose()).collect()
+    }
+}
+
+impl<'de> Member<'de> for BTreeMap<String, Secret> {
+    fn read(json: &'de RawValue) -> serde_json::Result<Self> {
+        #[derive(Deserialize)]
+        struct Account {
+            #[serde(default, deserialize_with = "member")]
+            url: Option<Secret>,
+        }
+        let accounts: Option<BTreeMap<String, &RawValue>> = members(json.get())?;
+        let mut pages = BTreeMap::new();
+        for (site, account) in accounts.into_iter().flatten() {
+            let account = members::<Account>(account.get())?;
+            pages.extend(account.and_then(|account| Some((site, account.url?))));
+        }
+        Ok(pages)
+    }
 }

@@ -1,13 +1,11 @@
 use std::fmt;
 
-use serde::Deserializer;
-
-use super::lenient;
+use super::lenient::Scalar;
 
 /// Text that must not be printed: a credential, or something personal.
 ///
-/// `Debug` shows `[redacted]`, and there is no `Display`. [`expose`](Secret::expose) is the one way
-/// to the text, so a search for that word finds every place where it could leak.
+/// `Debug` shows `[redacted]`, and there is no `Display`. [`expose`](Secret::expose) is the only
+/// way to the text, so a search for that word finds every place where it could leak.
 ///
 /// ```
 /// use tower_firstpromoter::event::Secret;
@@ -20,14 +18,7 @@ use super::lenient;
 pub struct Secret(Box<str>);
 
 impl Secret {
-    /// The text itself.
-    ///
-    /// ```
-    /// use tower_firstpromoter::event::Secret;
-    ///
-    /// let link = Secret::from("https://example.com/?via=ann");
-    /// assert!(link.expose().ends_with("ann"));
-    /// ```
+    /// Returns the text.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -45,7 +36,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// `None` for anything but text and numbers, and for `""`.
-pub(super) fn lenient<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Secret>, D::Error> {
-    lenient::scalar(input, |value| value.into_text().map(Secret))
+impl From<Scalar<'_>> for Option<Secret> {
+    fn from(value: Scalar<'_>) -> Self {
+        value.into_text().map(Secret)
+    }
 }

@@ -1,51 +1,25 @@
 use std::fmt;
 
-use serde::Deserializer;
+use super::lenient::Scalar;
 
-use super::lenient;
-
-/// A point in time as it was sent: RFC 3339, such as `2023-08-23T11:06:02.663Z`.
+/// A point in time as it was sent, unchecked: RFC 3339, such as `2023-08-23T11:06:02.663Z`.
 ///
-/// With the `timestamps` feature, `to_system_time` reads it; `chrono`, `jiff` and `time` all
-/// convert from a [`SystemTime`](std::time::SystemTime).
+/// Any library of dates parses it: `at.as_str().parse::<jiff::Timestamp>()`, or
+/// `chrono::DateTime::parse_from_rfc3339(at.as_str())`.
 ///
 /// ```
 /// use tower_firstpromoter::event::Timestamp;
 ///
-/// let sent = Timestamp::from("2023-08-23T11:06:02.663Z");
-/// assert_eq!(sent.as_str(), "2023-08-23T11:06:02.663Z");
+/// let at = Timestamp::from("2023-08-23T11:06:02.663Z");
+/// assert_eq!(at.as_str(), "2023-08-23T11:06:02.663Z");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timestamp(Box<str>);
 
 impl Timestamp {
-    /// The text, unchecked.
-    ///
-    /// ```
-    /// # use tower_firstpromoter::event::Timestamp;
-    /// assert_eq!(Timestamp::from("soon").as_str(), "soon");
-    /// ```
+    /// Returns the text as it was sent.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-
-    /// The moment it names, or `None` if it is not an RFC 3339 timestamp.
-    ///
-    /// ```
-    /// use std::time::{Duration, SystemTime};
-    /// use tower_firstpromoter::event::Timestamp;
-    ///
-    /// let sent = Timestamp::from("1970-01-01T00:00:02.500Z").to_system_time();
-    /// assert_eq!(sent, Some(SystemTime::UNIX_EPOCH + Duration::from_millis(2500)));
-    ///
-    /// let zoned = jiff::Timestamp::try_from(sent.unwrap())?; // or chrono's, or time's
-    /// assert_eq!(zoned.to_string(), "1970-01-01T00:00:02.5Z");
-    /// # Ok::<(), jiff::Error>(())
-    /// ```
-    #[cfg(feature = "timestamps")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "timestamps")))]
-    pub fn to_system_time(&self) -> Option<std::time::SystemTime> {
-        self.0.parse::<jiff::Timestamp>().ok().map(Into::into)
     }
 }
 
@@ -61,9 +35,11 @@ impl fmt::Display for Timestamp {
     }
 }
 
-pub(super) fn lenient<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Timestamp>, D::Error> {
-    lenient::scalar(input, |value| match value {
-        lenient::Scalar::Text(text) if !text.is_empty() => Some(Timestamp(text.into())),
-        _ => None,
-    })
+impl From<Scalar<'_>> for Option<Timestamp> {
+    fn from(value: Scalar<'_>) -> Self {
+        match value {
+            Scalar::Text(text) if !text.is_empty() => Some(Timestamp(text.into())),
+            _ => None,
+        }
+    }
 }

@@ -1,65 +1,49 @@
-//! Your handler: one trait, and the forms it can take.
-//!
-//! | you have | use |
-//! |---|---|
-//! | a type of your own | [`impl Fulfil`](Fulfil) |
-//! | a closure | [`fulfil_fn`] |
-//! | a tower service | [`fulfil_service`] |
-//! | one of several types, chosen at run time | [`BoxFulfil`] |
-//! | a database that also keeps the record | [`FulfilIn`] |
+//! The handler, and the attempts that run it.
 
-mod boxed;
-mod func;
-mod service;
+mod attempt;
+mod fulfil_fn;
+mod in_flight;
 
-use std::{future::Future, sync::Arc};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-use crate::event::Fulfilment;
+use futures::future::BoxFuture;
 
-pub use self::{
-    boxed::BoxFulfil,
-    func::{FulfilFn, fulfil_fn},
-    service::{FulfilService, fulfil_service},
-};
+use crate::{BoxError, event::Fulfilment, observe::Observers, store::ExternalEffects};
 
-/// Any error, as handlers and stores report it.
-///
-/// ```
-/// use tower_firstpromoter::{BoxError, Outcome, event::Fulfilment, fulfil_fn};
-///
-/// let handler = fulfil_fn(async |fulfilment: Fulfilment| {
-///     let months = fulfilment.amount.whole().ok_or("half a month")?;
-///     u8::try_from(months)?;
-///     Ok::<_, BoxError>(Outcome::Fulfilled)
-/// });
-/// # let _ = handler;
-/// ```
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub use self::fulfil_fn::{FulfilFn, fulfil_fn};
+pub(crate) use self::in_flight::{Attempts, Ended, InFlight, Listener};
 
-/// What a handler did with a reward.
+/// What a handler did with a fulfilment.
 ///
 /// ```
 /// use tower_firstpromoter::{Outcome, event::Unit};
 ///
-/// fn answer(unit: &Unit) -> Outcome {
+/// fn outcome(unit: &Unit) -> Outcome {
 ///     match unit {
 ///         Unit::Credits => Outcome::Fulfilled, // after the credits are in the database
 ///         _ => Outcome::Pending,
 ///     }
 /// }
-/// # assert_eq!(answer(&Unit::Cash), Outcome::Pending);
+/// # assert_eq!(outcome(&Unit::Cash), Outcome::Pending);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub enum Outcome {
-    /// The reward is granted, durably. Answered with `200`, and never asked again.
+    /// It is fulfilled, durably. Answered with `200`; the handler is never called for it again.
     Fulfilled,
-    /// It is not granted, and that is no error: a unit this application does not grant, a grant
-    /// that a person or a job finishes later. Answered with `202`; the reward stays pending.
+    /// It is not fulfilled, and that is no error: a unit this application does not deliver, or one
+    /// that a person or a job delivers later. Answered with `202`; FirstPromoter keeps it pending.
     Pending,
+    /// Whether it took effect is not known, with the reason: a call to another service timed out.
+    ///
+    /// Answered with `500`. The handler is called again only after
+    /// [`was_fulfilled`](Fulfil::was_fulfilled) or an operator said that nothing took effect. Writes
+    /// through a [`FulfilIn`]'s transaction are undone. At most 300 characters of the reason go to the
+    /// log and the record as they are.
+    InDoubt(String),
 }
 
-/// Grants rewards.
+/// Handles fulfilments whose effect is outside the store.
 ///
 /// ```
 /// use tower_firstpromoter::{Fulfil, Outcome, event::{Fulfilment, Unit}};
@@ -83,46 +67,45 @@ pub enum Outcome {
 /// }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot grant rewards",
+    message = "`{Self}` is not a handler",
     label = "this handler does not implement `Fulfil`",
-    note = "implement `Fulfil` for it, wrap a closure in `fulfil_fn` or a tower service in `fulfil_service`",
-    note = "a handler that implements `FulfilIn<Tx>` needs `.once(store)`, with the store whose transaction it takes"
+    note = "implement `Fulfil` for it, or wrap a closure in `fulfil_fn`",
+    note = "a handler that implements `FulfilIn<Tx>` needs the store whose transaction it takes"
 )]
 pub trait Fulfil: Send + Sync + 'static {
-    /// What went wrong. Its text goes to the store and the log: the first 300 characters, without the
-    /// secrets and personal data that the payload holds, in whichever case, and whether as they are
-    /// or with the escapes of JSON, `{:?}` or a URL. (What has less than 4 bytes stays: a country
-    /// would take half of the words with it. So does what is spelt in yet another way, such as
-    /// base64.)
+    /// The handler's error.
+    ///
+    /// **Its text goes to the log and the record as it is**, at most 300 characters of it, so keep
+    /// secrets and personal data out of it.
     type Error: Into<BoxError>;
 
-    /// Grants one reward. See [`Fulfil`] for an example.
+    /// Handles one fulfilment. See [`Fulfil`] for an example.
     ///
     /// # Errors
     ///
-    /// An error says that **nothing was granted and another call is right**. It is answered with
-    /// `500`, and FirstPromoter sends the reward again.
+    /// An error says that **nothing took effect and another call is right**. It is answered with `500`,
+    /// and FirstPromoter sends the fulfilment again. Where that is not certain, return
+    /// [`Outcome::InDoubt`].
     ///
     /// # Panics
     ///
-    /// A panic is caught and answered with `500`. What it had done by then is unknown, so a store
-    /// holds the reward in doubt, and [`was_granted`](Fulfil::was_granted) is asked.
+    /// A panic is caught and answered with `500`; the fulfilment is in doubt.
     ///
     /// # Cancel safety
     ///
-    /// Without a store the future is dropped when the sender hangs up. With
-    /// [`Webhook::once`](crate::Webhook) it runs in a task of its own, to its end.
+    /// The future runs in a task of its own, whatever the sender does. It is dropped after
+    /// [`Webhook::attempt_within`](crate::Webhook::attempt_within); the fulfilment is then in doubt.
     fn fulfil(
         &self,
         fulfilment: Fulfilment,
     ) -> impl Future<Output = Result<Outcome, Self::Error>> + Send;
 
-    /// Whether this reward was granted by an attempt that never ended: the process was killed, or
-    /// the handler panicked.
+    /// Tells whether an earlier attempt took effect, of a fulfilment in doubt.
     ///
-    /// Asked only then. `Some(true)` is recorded and answered with `200`, `Some(false)` calls
-    /// [`fulfil`](Fulfil::fulfil) again, and `None`, the default, is answered with `500` until an
-    /// operator settles it: a reward in doubt is never granted blindly.
+    /// Asked at the next delivery. `Some(true)` is recorded and answered with `200`; `Some(false)`
+    /// calls [`fulfil`](Fulfil::fulfil) again; `None`, the default, is answered with `500` until an
+    /// operator [resolves](crate::store::Store::resolve) the doubt. A handler that is idempotent
+    /// returns `Some(false)`.
     ///
     /// ```
     /// use tower_firstpromoter::{Fulfil, Outcome, event::Fulfilment};
@@ -132,9 +115,9 @@ pub trait Fulfil: Send + Sync + 'static {
     /// #     async fn has(&self, _: &str) -> Result<bool, std::io::Error> { Ok(true) }
     /// # }
     ///
-    /// struct Rewards { db: Db }
+    /// struct Months { db: Db }
     ///
-    /// impl Fulfil for Rewards {
+    /// impl Fulfil for Months {
     ///     type Error = std::io::Error;
     ///
     ///     async fn fulfil(&self, fulfilment: Fulfilment) -> Result<Outcome, Self::Error> {
@@ -142,7 +125,7 @@ pub trait Fulfil: Send + Sync + 'static {
     ///         Ok(Outcome::Fulfilled)
     ///     }
     ///
-    ///     async fn was_granted(&self, fulfilment: &Fulfilment) -> Result<Option<bool>, Self::Error> {
+    ///     async fn was_fulfilled(&self, fulfilment: &Fulfilment) -> Result<Option<bool>, Self::Error> {
     ///         Ok(Some(self.db.has(&fulfilment.idempotency_key()).await?))
     ///     }
     /// }
@@ -150,8 +133,8 @@ pub trait Fulfil: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// As good as `None`.
-    fn was_granted(
+    /// Treated as `None`.
+    fn was_fulfilled(
         &self,
         fulfilment: &Fulfilment,
     ) -> impl Future<Output = Result<Option<bool>, Self::Error>> + Send {
@@ -170,23 +153,25 @@ impl<F: Fulfil> Fulfil for Arc<F> {
         F::fulfil(self, fulfilment)
     }
 
-    fn was_granted(
+    fn was_fulfilled(
         &self,
         fulfilment: &Fulfilment,
     ) -> impl Future<Output = Result<Option<bool>, Self::Error>> + Send {
-        F::was_granted(self, fulfilment)
+        F::was_fulfilled(self, fulfilment)
     }
 }
 
-/// Grants rewards inside the store's own transaction.
+/// Handles fulfilments in the store's own transaction.
 ///
-/// What the handler writes through `tx` and the record that the reward is granted commit together
-/// or not at all, so that nothing can come between them. `Tx` is the
-/// store's: `PostgresTx`, `SqliteTx`.
+/// What the handler writes through `tx` and the record commit together or not at all. **They commit
+/// for [`Outcome::Pending`] as well**; return an error to undo them. `Tx` is the store's:
+/// `PostgresTx`, `SqliteTx`.
 ///
-/// Every [`Fulfil`] is a `FulfilIn` of any transaction that leaves it alone. Calls to others, such
-/// as Stripe, are outside the transaction here as well: give them
-/// [`Fulfilment::idempotency_key`].
+/// Calls to other services are outside the transaction: give them
+/// [`Fulfilment::idempotency_key`], and return [`Outcome::InDoubt`] where one timed out. A panic is
+/// undone and runs again, and so would such a call.
+///
+/// Every [`Fulfil`] is a `FulfilIn` of a journal's `Tx`, which carries no effect.
 ///
 /// ```
 /// use tower_firstpromoter::{FulfilIn, Outcome, event::Fulfilment};
@@ -204,21 +189,16 @@ impl<F: Fulfil> Fulfil for Arc<F> {
 /// }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot grant rewards with this store",
-    label = "implements neither `Fulfil` nor `FulfilIn` for the store's transaction",
-    note = "implement `Fulfil` for it, wrap a closure in `fulfil_fn` or a tower service in `fulfil_service`",
-    note = "or implement `FulfilIn<Tx>`, where `Tx` is what the store's `Store::Tx` says"
+    message = "`{Self}` is not a handler for this store",
+    label = "implements neither `Fulfil` nor `FulfilIn` for the store's `Tx`",
+    note = "for `RedbStore`, `PostgresJournal` or `MemoryStore`: implement `Fulfil` for it, or wrap a closure in `fulfil_fn`",
+    note = "for `PostgresStore` or `SqliteStore`: implement `FulfilIn<{Tx}>`"
 )]
 pub trait FulfilIn<Tx>: Send + Sync + 'static {
-    /// What went wrong, as in [`Fulfil::Error`].
+    /// The handler's error, as [`Fulfil::Error`].
     type Error: Into<BoxError>;
 
-    /// Whether the grant is made through `tx` and so undone with it. Wrong for a plain [`Fulfil`],
-    /// whose effects are elsewhere.
-    #[doc(hidden)]
-    const IN_TX: bool = true;
-
-    /// Grants one reward, as [`Fulfil::fulfil`] does. See [`FulfilIn`] for an example.
+    /// Handles one fulfilment, as [`Fulfil::fulfil`] does. See [`FulfilIn`] for an example.
     ///
     /// # Errors
     ///
@@ -226,25 +206,26 @@ pub trait FulfilIn<Tx>: Send + Sync + 'static {
     ///
     /// # Panics
     ///
-    /// Caught, and answered with `500`. What was written through `tx` is undone, and where the store
-    /// cannot (`Store::UNDOES`), the reward is in doubt.
+    /// Caught and answered with `500`. What was written through `tx` is undone.
     ///
     /// # Cancel safety
     ///
-    /// Never cancelled: it runs in a task of its own.
+    /// The future is dropped after [`Webhook::attempt_within`](crate::Webhook::attempt_within); what
+    /// was written through `tx` is undone.
     fn fulfil_in(
         &self,
         fulfilment: Fulfilment,
         tx: &mut Tx,
     ) -> impl Future<Output = Result<Outcome, Self::Error>> + Send;
 
-    /// As [`Fulfil::was_granted`], where there is an example. A store that undoes asks only about
-    /// doubts of before, when the handler was a plain [`Fulfil`].
+    /// Tells whether an earlier attempt took effect, as [`Fulfil::was_fulfilled`] does, where there is
+    /// an example. Asked after [`Outcome::InDoubt`], and while the transaction is open: a pool of one
+    /// connection has no other.
     ///
     /// # Errors
     ///
-    /// As good as `None`.
-    fn was_granted(
+    /// Treated as `None`.
+    fn was_fulfilled(
         &self,
         fulfilment: &Fulfilment,
     ) -> impl Future<Output = Result<Option<bool>, Self::Error>> + Send {
@@ -253,10 +234,8 @@ pub trait FulfilIn<Tx>: Send + Sync + 'static {
     }
 }
 
-impl<F: Fulfil, Tx: Send> FulfilIn<Tx> for F {
+impl<F: Fulfil, Tx: ExternalEffects + Send> FulfilIn<Tx> for F {
     type Error = F::Error;
-
-    const IN_TX: bool = false;
 
     fn fulfil_in(
         &self,
@@ -266,10 +245,35 @@ impl<F: Fulfil, Tx: Send> FulfilIn<Tx> for F {
         self.fulfil(fulfilment)
     }
 
-    fn was_granted(
+    fn was_fulfilled(
         &self,
         fulfilment: &Fulfilment,
     ) -> impl Future<Output = Result<Option<bool>, Self::Error>> + Send {
-        Fulfil::was_granted(self, fulfilment)
+        Fulfil::was_fulfilled(self, fulfilment)
+    }
+}
+
+/// Asks somebody else, before the handler runs, whether a fulfilment is owed.
+#[cfg_attr(not(feature = "api"), allow(dead_code))]
+pub(crate) trait Confirm: Send + Sync + 'static {
+    /// Confirms the fulfilment, or gives the reason why not.
+    fn confirm<'a>(&'a self, fulfilment: &'a Fulfilment) -> BoxFuture<'a, Result<(), String>>;
+}
+
+/// What an attempt is run with.
+#[derive(Clone)]
+pub(crate) struct AttemptSettings {
+    pub(crate) attempt_within: Duration,
+    pub(crate) confirm: Option<Arc<dyn Confirm>>,
+    pub(crate) observers: Observers,
+}
+
+impl fmt::Debug for AttemptSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AttemptSettings")
+            .field("attempt_within", &self.attempt_within)
+            .field("confirm", &self.confirm.is_some())
+            .field("observers", &self.observers)
+            .finish()
     }
 }

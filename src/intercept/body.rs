@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::ReplyBody;
+use crate::webhook::ReplyBody;
 
 pin_project! {
     /// The application's own body, or a webhook's answer.
@@ -56,7 +56,7 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().inner.project() {
             InnerProj::App { body } => body.poll_frame(cx),
-            // Spelled out, because `map` would have the application's frames moved once more as well.
+            // Spelled out: `map` would move the application's frames once more as well.
             InnerProj::Webhook { body } => match body.poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
                 Poll::Ready(Some(Err(never))) => match never {},

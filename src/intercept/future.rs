@@ -2,71 +2,91 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use http::Response;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
+use tower::Service;
 
-use super::ResponseBody;
-use crate::webhook::Delivery;
+use super::{OtherEvents, ResponseBody};
+use crate::webhook::Delivered;
 
 pin_project! {
     /// The future of an [`Intercept`](super::Intercept)'s response, where there is an example.
     ///
     /// # Cancel safety
     ///
-    /// As the application's own; for a delivery as [`WebhookFuture`](crate::webhook::WebhookFuture).
-    pub struct InterceptFuture<Fut, B> {
+    /// As the inner service's; for a delivery as [`WebhookFuture`](crate::WebhookFuture).
+    pub struct InterceptFuture<S, P, B>
+    where
+        S: Service<Request<B>>,
+        P: OtherEvents<S, B>,
+    {
         #[pin]
-        kind: Kind<Fut, B>,
+        kind: Kind<S::Future, P::Held>,
     }
 }
 
 pin_project! {
     #[project = KindProj]
-    enum Kind<Fut, B> {
+    enum Kind<Fut, Held> {
         Inner { #[pin] future: Fut },
-        // Boxed, so that all other requests' futures stay as small as the application's own.
-        Webhook { delivery: Pin<Box<Delivery<B>>> },
+        // Boxed, so that other requests' futures stay as small as the application's own.
+        Webhook { delivery: BoxFuture<'static, Delivered>, held: Held },
     }
 }
 
-impl<Fut, B> InterceptFuture<Fut, B> {
+impl<S, P, B> InterceptFuture<S, P, B>
+where
+    S: Service<Request<B>>,
+    P: OtherEvents<S, B>,
+{
     #[inline]
-    pub(super) fn inner(future: Fut) -> Self {
+    pub(super) fn inner(future: S::Future) -> Self {
         Self { kind: Kind::Inner { future } }
     }
 
     #[inline]
-    pub(super) fn webhook(delivery: Pin<Box<Delivery<B>>>) -> Self {
-        Self { kind: Kind::Webhook { delivery } }
+    pub(super) fn webhook(delivery: BoxFuture<'static, Delivered>, held: P::Held) -> Self {
+        Self { kind: Kind::Webhook { delivery, held } }
     }
 }
 
-impl<Fut, B, ResBody, E> Future for InterceptFuture<Fut, B>
+impl<S, P, B, ResBody> Future for InterceptFuture<S, P, B>
 where
-    Fut: Future<Output = Result<Response<ResBody>, E>>,
-    B: Body,
+    S: Service<Request<B>, Response = Response<ResBody>>,
+    P: OtherEvents<S, B>,
+    ResBody: Body<Data = Bytes>,
 {
-    type Output = Result<Response<ResponseBody<ResBody>>, E>;
+    type Output = Result<Response<ResponseBody<ResBody>>, S::Error>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().kind.project() {
-            KindProj::Inner { future } => {
-                future.poll(cx).map_ok(|response| response.map(ResponseBody::app))
+        let mut kind = self.project().kind;
+        loop {
+            let (delivery, held) = match kind.as_mut().project() {
+                KindProj::Inner { future } => {
+                    return future.poll(cx).map_ok(|response| response.map(ResponseBody::app));
+                }
+                KindProj::Webhook { delivery, held } => (delivery, held),
+            };
+            match P::pass(held, ready!(delivery.as_mut().poll(cx))) {
+                Ok(future) => kind.set(Kind::Inner { future }),
+                Err(answer) => return Poll::Ready(Ok(answer.map(ResponseBody::webhook))),
             }
-            KindProj::Webhook { delivery } => delivery
-                .as_mut()
-                .poll_answer(cx)
-                .map(|answer| Ok(answer.map(ResponseBody::webhook))),
         }
     }
 }
 
-impl<Fut, B> fmt::Debug for InterceptFuture<Fut, B> {
+impl<S, P, B> fmt::Debug for InterceptFuture<S, P, B>
+where
+    S: Service<Request<B>>,
+    P: OtherEvents<S, B>,
+{
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("InterceptFuture(..)")
     }

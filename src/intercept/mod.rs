@@ -1,19 +1,20 @@
-//! Is this our path?
+//! Takes deliveries out of an application's requests.
 //!
-//! [`InterceptLayer`] wraps an application and takes the deliveries out of its requests. To any
-//! other request it is one comparison: nothing is allocated, boxed or copied, and the inner
-//! service's body and error stay its own. [`Webhook::at`](crate::Webhook::at) has an example.
+//! [`InterceptLayer`] wraps an application. To a request for another path it is one comparison: nothing
+//! is allocated, boxed or copied, and the inner service's body and error stay its own.
+//! [`Webhook::at`](crate::Webhook::at) has an example.
 
 mod body;
 mod future;
 mod layer;
-mod pass;
+mod other_events;
+mod path;
 mod service;
 
 pub use self::{
     body::ResponseBody,
     future::InterceptFuture,
     layer::InterceptLayer,
-    pass::{PassOtherEvents, PassOtherEventsFuture, PassOtherEventsLayer},
+    other_events::{OtherEvents, Pass, Refuse},
     service::Intercept,
 };

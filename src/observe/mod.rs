@@ -1,65 +1,45 @@
-//! What an operator gets to see.
+//! Reports what happens to deliveries.
 //!
-//! Everything worth knowing about a delivery passes through here once, as a [`Seen`]: to `tracing`
-//! and `metrics` where those features are on, and to an [`Observer`] of the application's own.
-//! None of it holds a secret, an e-mail address, the query string or the body. Requests to other
-//! paths are not seen at all. [`Observer`] has an example.
+//! Everything worth knowing about a delivery is reported once, as a [`DeliveryEvent`]: to `tracing`
+//! with that feature, and to each [`Observer`] of the application's own, such as `Metrics`. The crate
+//! puts no secret, e-mail address, query string or body into it; errors of the handler and the store
+//! are reported as they are. Requests to other paths are not reported. [`Observer`] has an example.
 //!
-//! # Spans and events (`tracing`)
+//! # Spans and events (feature `tracing`)
 //!
 //! Each delivery is a span, `firstpromoter.delivery`, with the target `tower_firstpromoter`. The
-//! handler runs in it, also when that goes on after the delivery, so that its own log lines belong
-//! to the reward. A duplicate that waits for a running grant has a span of its own. Fields are
-//! recorded as they become known; their names are OpenTelemetry's where it has one. An event that is
-//! [handed on](crate::intercept::InterceptLayer::pass_other_events) is the application's: its span
-//! ends without an outcome, and it is not counted.
+//! handler runs in it, also after the delivery has ended. A duplicate that joins a running attempt has
+//! a span of its own. Fields are recorded as they become known; their names are OpenTelemetry's where
+//! it has one. The span of an event that is
+//! [passed on](crate::intercept::InterceptLayer::pass_other_events) ends without an outcome.
 //!
-//! | field of the span | what it says |
+//! | field of the span | meaning |
 //! |---|---|
 //! | `firstpromoter.fulfilment.id` | `data.id` |
-//! | `firstpromoter.event.id` | `event.id`, where there is one |
+//! | `firstpromoter.event.id` | `event.id` |
 //! | `firstpromoter.unit` | `data.unit`, its first 40 bytes |
-//! | `firstpromoter.amount` | `data.amount`, exactly |
-//! | `firstpromoter.attempt` | how often a grant was begun, where it was begun this time |
-//! | `firstpromoter.joined` | `true` if it heard the end of a grant that another delivery had begun |
-//! | `firstpromoter.outcome` | the [`code`](Verdict::code) of how it ended, or `hung_up` |
-//! | `firstpromoter.duration` | seconds from the head to the answer; needs the `tokio` feature |
-//! | `http.response.status_code` | what the sender was told |
-//! | `error.type` | the same as the outcome, if that is a `5xx` |
-//! | `otel.status_code` | `ERROR`, if that is a `5xx` |
+//! | `firstpromoter.amount` | `data.amount` |
+//! | `firstpromoter.secret` | the position of the secret that admitted the delivery, from 0 |
+//! | `firstpromoter.attempt` | the number of the handler's run |
+//! | `firstpromoter.joined` | `true` if another delivery had started the attempt |
+//! | `firstpromoter.outcome` | the verdict's [`code`](Verdict::code), or `hung_up` |
+//! | `firstpromoter.duration` | seconds from the head to the answer |
+//! | `http.response.status_code` | the status of the answer |
+//! | `error.type` | the verdict's code, if the status is a `5xx` |
+//! | `otel.status_code` | `ERROR`, if the status is a `5xx` |
 //!
 //! | event | level | fields of its own |
 //! |---|---|---|
 //! | answered `200`, `202`, `409`, or `422` to another event | info | |
-//! | any other refusal | warn | `firstpromoter.problem`, if a body lacks something |
-//! | answered `5xx` | error, and warn while shutting down | |
+//! | answered another `4xx` | warn | `firstpromoter.problem`, if the body lacks something |
+//! | answered `5xx` | error; warn while shutting down | |
 //! | the sender hung up | warn | |
-//! | a grant ended when nobody waited any more | as the answer would have been | `firstpromoter.outcome`, `firstpromoter.attempt` |
-//! | the handler or the store returned an error | error | `exception.message`, scrubbed of what the payload holds |
-//! | the handler panicked | error | |
-//! | a webhook with [`Access::anyone`](crate::Access::anyone) was built | warn | |
-//!
-//! # Numbers (`metrics`)
-//!
-//! The first delivery registers these with whichever recorder the application has installed.
-//!
-//! | metric | labels | what it counts |
-//! |---|---|---|
-//! | `firstpromoter_deliveries_total` | `code`, `unit` | deliveries answered |
-//! | `firstpromoter_delivery_duration_seconds` | `code` | a histogram, from the head to the answer; needs the `tokio` feature |
-//! | `firstpromoter_joined_deliveries_total` | | those that heard the end of a grant begun by another one |
-//! | `firstpromoter_in_doubt_total` | | those of rewards in doubt: an operator has to look |
-//! | `firstpromoter_hang_ups_total` | | senders that were gone before the answer |
-//! | `firstpromoter_late_ends_total` | `code` | grants that ended when nobody waited any more |
-//! | `firstpromoter_handler_errors_total` | | errors of the handler |
-//! | `firstpromoter_panics_total` | | panics of the handler |
-//! | `firstpromoter_store_errors_total` | `after_handler` | errors of the store, before the handler was called or after |
-//!
-//! `code` is a [`Verdict::code`]. `unit` is a unit that this crate knows, `other`, or `none` where
-//! the body was not read so far. So no label grows with what a sender makes up.
+//! | an attempt ended and no delivery was waiting | as its answer | `firstpromoter.outcome`, `firstpromoter.attempt` |
+//! | the handler returned an error, panicked or took too long; a doubt; not confirmed | error | `exception.message` |
+//! | the store returned an error | error | `exception.message` |
+//! | a webhook with [`Access::anyone`](crate::Access::anyone) was created | warn | |
 
-#[cfg_attr(not(feature = "metrics"), path = "metrics_disabled.rs")]
-#[cfg_attr(feature = "metrics", path = "metrics_enabled.rs")]
+#[cfg(feature = "metrics")]
 mod metrics;
 #[cfg_attr(not(feature = "tracing"), path = "trace_disabled.rs")]
 #[cfg_attr(feature = "tracing", path = "trace_enabled.rs")]
@@ -77,125 +57,150 @@ use crate::{
     event::{Amount, Fulfilment, FulfilmentId, Unit},
 };
 
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub use self::metrics::Metrics;
 pub(crate) use self::trace::{Span, access_is_open};
 
-/// Is told what happens to deliveries.
+/// Receives delivery events. Called on the request path; must not block.
 ///
-/// Called in the middle of things: an implementation should count or send, and return. Any
-/// `Fn(&Seen<'_>)` is one.
+/// Any `Fn(&DeliveryEvent<'_>)` is an observer.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
-/// use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, observe::Seen};
-/// # use std::convert::Infallible;
-/// # let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, Infallible>(Outcome::Fulfilled));
+/// use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, observe::DeliveryEvent};
+/// # use tower_firstpromoter::store::MemoryStore;
+/// # let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, std::convert::Infallible>(Outcome::Fulfilled));
+/// # let store = MemoryStore::new(10);
 ///
 /// static REFUSED: AtomicU64 = AtomicU64::new(0);
 ///
-/// let webhook = Webhook::new(handler, Access::query("key", "at least sixteen bytes"))
-///     .observe(|seen: &Seen<'_>| {
-///         if let Seen::Answered { verdict, .. } = seen {
+/// let webhook = Webhook::new(handler, store, Access::query("key", "at least sixteen bytes")?)
+///     .observe(|event: &DeliveryEvent<'_>| {
+///         if let DeliveryEvent::Answered { verdict, .. } = event {
 ///             if !verdict.status().is_success() {
 ///                 REFUSED.fetch_add(1, Ordering::Relaxed);
 ///             }
 ///         }
 ///     });
+/// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
 /// ```
 pub trait Observer: Send + Sync + 'static {
-    /// One thing has happened. See [`Observer`] for an example.
+    /// Receives one event. See [`Observer`] for an example.
     ///
     /// # Panics
     ///
-    /// A panic is caught and changes nothing: neither the answer nor the grant.
-    fn observe(&self, seen: &Seen<'_>);
+    /// A panic is caught; it changes nothing for the delivery and for other observers.
+    fn observe(&self, event: &DeliveryEvent<'_>);
 }
 
-impl<C: Fn(&Seen<'_>) + Send + Sync + 'static> Observer for C {
-    fn observe(&self, seen: &Seen<'_>) {
-        self(seen);
+impl<C: Fn(&DeliveryEvent<'_>) + Send + Sync + 'static> Observer for C {
+    fn observe(&self, event: &DeliveryEvent<'_>) {
+        self(event);
     }
 }
 
-/// One thing that has happened. See [`Observer`] for an example.
+/// An event in the course of a delivery. See [`Observer`] for an example.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub enum Seen<'a> {
-    /// A delivery was answered.
+pub enum DeliveryEvent<'a> {
+    /// A delivery was answered, or [`Webhook::fulfil`](crate::Webhook::fulfil) returned.
     #[non_exhaustive]
     Answered {
         /// How it ended.
         verdict: Verdict,
-        /// Which reward it was for, if it was read so far.
-        facts: Option<&'a Facts>,
-        /// How often a grant of this reward was begun, this time included; 0 without a store, or
-        /// when it was not begun this time.
+        /// The fulfilment, if the body was read so far.
+        info: Option<&'a DeliveryInfo>,
+        /// The number of the handler's run; 0 if it did not run.
         attempt: u32,
-        /// Whether it waited for a grant that another delivery had begun.
+        /// Whether another delivery had started the attempt.
         joined: bool,
-        /// What exactly is wrong with the body, if that is why it was refused.
+        /// The position of the secret that admitted the delivery: 0 is the first one, 1 the first
+        /// given to [`or_secret`](crate::Access::or_secret). A secret that admits no more deliveries
+        /// can go.
+        secret: Option<usize>,
+        /// What the body lacks, if it was refused for that.
         problem: Option<&'static str>,
-        /// From the request's head to the answer. Zero without the `tokio` feature.
+        /// The time from the request's head to the answer.
         elapsed: Duration,
     },
-    /// The sender hung up before there was an answer. With a store, the grant goes on.
+    /// The sender hung up before the answer. The attempt goes on.
     #[non_exhaustive]
     HungUp {
-        /// Which reward it was for, if it was read so far.
-        facts: Option<&'a Facts>,
-        /// From the request's head to the hang-up. Zero without the `tokio` feature.
+        /// The fulfilment, if the body was read so far.
+        info: Option<&'a DeliveryInfo>,
+        /// The time from the request's head to the hang-up.
         elapsed: Duration,
     },
-    /// A grant has ended after everybody who waited for it was gone. The next delivery of the
-    /// reward hears this verdict.
+    /// An attempt ended and no delivery was waiting. The next delivery gets this verdict.
     #[non_exhaustive]
     EndedLate {
         /// How it ended.
         verdict: Verdict,
-        /// Which reward it was for.
-        facts: &'a Facts,
-        /// How often a grant of this reward was begun.
+        /// The fulfilment.
+        info: &'a DeliveryInfo,
+        /// The number of the handler's run; 0 if it did not run.
         attempt: u32,
     },
     /// The handler returned an error.
     #[non_exhaustive]
     HandlerFailed {
-        /// Which reward it was for.
-        facts: &'a Facts,
-        /// The error's text, without what the payload holds of secrets and personal data.
+        /// The fulfilment.
+        info: &'a DeliveryInfo,
+        /// The error's text, at most 300 characters.
         error: &'a str,
     },
-    /// The handler panicked.
+    /// The handler panicked, or was dropped at the end of its time.
     #[non_exhaustive]
-    HandlerPanicked {
-        /// Which reward it was for.
-        facts: &'a Facts,
+    HandlerInterrupted {
+        /// The fulfilment.
+        info: &'a DeliveryInfo,
+        /// The panic's message, or the time; at most 300 characters.
+        reason: &'a str,
+        /// Whether the store has undone the attempt; else it is in doubt.
+        undone: bool,
     },
-    /// The store returned an error.
+    /// The handler, or `was_fulfilled`, does not know whether an attempt took effect.
+    #[non_exhaustive]
+    InDoubt {
+        /// The fulfilment.
+        info: &'a DeliveryInfo,
+        /// The handler's reason, at most 300 characters.
+        reason: &'a str,
+    },
+    /// FirstPromoter's API did not confirm the fulfilment.
+    #[non_exhaustive]
+    NotConfirmed {
+        /// The fulfilment.
+        info: &'a DeliveryInfo,
+        /// The reason.
+        reason: &'a str,
+    },
+    /// The store returned an error, panicked, or did not answer in time.
     #[non_exhaustive]
     StoreFailed {
-        /// Which reward it was for.
-        facts: &'a Facts,
-        /// Whether the handler had already run: then what it did is not recorded.
+        /// The fulfilment.
+        info: &'a DeliveryInfo,
+        /// Whether the handler had already run: then its effect may not be recorded.
         after_handler: bool,
-        /// The error's text, without what the payload holds of secrets and personal data.
+        /// The error's text, at most 300 characters.
         error: &'a str,
     },
 }
 
-/// What identifies a reward in a log.
+/// Identifies a fulfilment in a log.
 ///
 /// ```
-/// use tower_firstpromoter::{event::Fulfilment, observe::Facts};
+/// use tower_firstpromoter::{event::Fulfilment, observe::DeliveryInfo};
 /// # let body = r#"{"event":{"id":9,"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7}}}"#;
 ///
-/// let facts = Facts::from(&Fulfilment::decode(body)?);
-/// assert_eq!(facts.id.get(), 1);
-/// assert_eq!(facts.event_id, Some(9));
+/// let info = DeliveryInfo::from(&Fulfilment::decode(body)?);
+/// assert_eq!((info.id.get(), info.event_id), (1, Some(9)));
 /// # Ok::<(), tower_firstpromoter::event::DecodeError>(())
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Facts {
+pub struct DeliveryInfo {
     /// `data.id`.
     pub id: FulfilmentId,
     /// `event.id`.
@@ -206,7 +211,7 @@ pub struct Facts {
     pub amount: Amount,
 }
 
-impl From<&Fulfilment> for Facts {
+impl From<&Fulfilment> for DeliveryInfo {
     fn from(fulfilment: &Fulfilment) -> Self {
         Self {
             id: fulfilment.id,
@@ -217,29 +222,28 @@ impl From<&Fulfilment> for Facts {
     }
 }
 
-/// All who are told.
+/// The observers of a webhook.
 #[derive(Clone, Default)]
-pub(crate) struct Observers(Option<Arc<dyn Observer>>);
+pub(crate) struct Observers(Vec<Arc<dyn Observer>>);
 
 impl Observers {
-    pub(crate) fn set(&mut self, observer: impl Observer) {
-        self.0 = Some(Arc::new(observer));
+    pub(crate) fn add(&mut self, observer: impl Observer) {
+        self.0.push(Arc::new(observer));
     }
 
-    pub(crate) fn tell(&self, seen: &Seen<'_>) {
-        // Who watches must not decide what becomes of a reward, nor abort in a `drop`.
-        let _ = catch_unwind(AssertUnwindSafe(|| {
-            trace::tell(seen);
-            metrics::tell(seen);
-            if let Some(observer) = &self.0 {
-                observer.observe(seen);
-            }
-        }));
+    pub(crate) fn emit(&self, event: &DeliveryEvent<'_>) {
+        // Each on its own: an observer must not decide what becomes of a fulfilment, nor keep another
+        // one from its event, nor abort in a `drop`.
+        let guarded = |observe: &dyn Fn()| drop(catch_unwind(AssertUnwindSafe(observe)));
+        guarded(&|| trace::emit(event));
+        for observer in &self.0 {
+            guarded(&|| observer.observe(event));
+        }
     }
 }
 
 impl fmt::Debug for Observers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Some(..)" } else { "None" })
+        write!(f, "{} observers", self.0.len())
     }
 }

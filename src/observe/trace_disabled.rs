@@ -2,35 +2,36 @@
 
 use std::time::Duration;
 
-use super::{Facts, Seen};
-use crate::webhook::Ended;
+use super::{DeliveryEvent, DeliveryInfo};
+use crate::Verdict;
 
 /// The delivery's span.
 #[derive(Clone, Debug)]
-pub struct Span;
+pub(crate) struct Span;
 
 impl Span {
     pub(crate) fn delivery() -> Self {
         Self
     }
 
-    pub(crate) fn set_facts(&self, _: &Facts) {}
+    pub(crate) fn current() -> Self {
+        Self
+    }
 
-    pub(crate) fn set_end(&self, _: Ended, _elapsed: Duration) {}
+    pub(crate) fn set_secret(&self, _: usize) {}
+
+    pub(crate) fn set_info(&self, _: &DeliveryInfo) {}
+
+    pub(crate) fn set_end(&self, _: Verdict, _attempt: u32, _joined: bool, _elapsed: Duration) {}
 
     pub(crate) fn set_hung_up(&self, _elapsed: Duration) {}
 
-    pub(crate) fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
-        work()
-    }
-
-    #[cfg(feature = "tokio")]
     pub(crate) fn instrument<F: Future>(&self, work: F) -> F {
         work
     }
 }
 
-pub(super) fn tell(_: &Seen<'_>) {}
+pub(super) fn emit(_: &DeliveryEvent<'_>) {}
 
-/// `Access::anyone()` is in use.
+/// Reports that `Access::anyone()` is in use.
 pub(crate) fn access_is_open() {}

@@ -1,30 +1,32 @@
-//! One span per delivery, and an event for whatever an operator should know of it.
+//! One span for each delivery, and an event for whatever an operator should know of it.
 
 use std::time::Duration;
 
 use tracing::{
-    Level, error,
+    Instrument, error,
     field::{Empty, display},
-    info, warn,
+    info,
+    instrument::Instrumented,
+    warn,
 };
 
-use super::{Facts, Seen};
-use crate::{Verdict, webhook::Ended};
+use super::{DeliveryEvent, DeliveryInfo};
+use crate::{Verdict, verdict::Level};
 
-/// Where all of it comes from, whatever the module is called.
+/// The target of every span and event, whatever the module is called.
 const TARGET: &str = "tower_firstpromoter";
 
-/// In bytes. The sender may write any text for a unit, up to the body's limit.
+/// In bytes. A unit may be as long as the body.
 const LONGEST_UNIT: usize = 40;
 
 /// The delivery's span.
 #[derive(Clone, Debug)]
-pub struct Span(tracing::Span);
+pub(crate) struct Span(tracing::Span);
 
 impl Span {
     pub(crate) fn delivery() -> Self {
         // As severe as the most severe event in it: a filter that lets the event through must not
-        // take away which reward it is about.
+        // take away which fulfilment it is about.
         Self(tracing::error_span!(
             target: TARGET,
             "firstpromoter.delivery",
@@ -32,6 +34,7 @@ impl Span {
             firstpromoter.event.id = Empty,
             firstpromoter.unit = Empty,
             firstpromoter.amount = Empty,
+            firstpromoter.secret = Empty,
             firstpromoter.attempt = Empty,
             firstpromoter.joined = Empty,
             firstpromoter.outcome = Empty,
@@ -42,23 +45,30 @@ impl Span {
         ))
     }
 
-    pub(crate) fn set_facts(&self, facts: &Facts) {
-        if self.0.is_disabled() {
-            return;
-        }
-        self.0.record("firstpromoter.fulfilment.id", facts.id.get());
-        if let Some(id) = facts.event_id {
-            self.0.record("firstpromoter.event.id", id);
-        }
-        self.0.record("firstpromoter.unit", bounded(facts.unit.as_str()));
-        self.0.record("firstpromoter.amount", display(facts.amount));
+    pub(crate) fn current() -> Self {
+        Self(tracing::Span::current())
     }
 
-    pub(crate) fn set_end(&self, ended: Ended, elapsed: Duration) {
+    pub(crate) fn set_secret(&self, position: usize) {
+        self.0.record("firstpromoter.secret", position);
+    }
+
+    pub(crate) fn set_info(&self, info: &DeliveryInfo) {
         if self.0.is_disabled() {
             return;
         }
-        let Ended { verdict, attempt, joined } = ended;
+        self.0.record("firstpromoter.fulfilment.id", info.id.get());
+        if let Some(id) = info.event_id {
+            self.0.record("firstpromoter.event.id", id);
+        }
+        self.0.record("firstpromoter.unit", shortened(info.unit.as_str()));
+        self.0.record("firstpromoter.amount", display(info.amount));
+    }
+
+    pub(crate) fn set_end(&self, verdict: Verdict, attempt: u32, joined: bool, elapsed: Duration) {
+        if self.0.is_disabled() {
+            return;
+        }
         let (status, code) = (verdict.status(), verdict.code());
         if attempt > 0 {
             self.0.record("firstpromoter.attempt", attempt);
@@ -72,32 +82,20 @@ impl Span {
             self.0.record("error.type", code);
             self.0.record("otel.status_code", "ERROR");
         }
-        self.set_duration(elapsed);
+        self.0.record("firstpromoter.duration", elapsed.as_secs_f64());
     }
 
     pub(crate) fn set_hung_up(&self, elapsed: Duration) {
         self.0.record("firstpromoter.outcome", "hung_up");
-        self.set_duration(elapsed);
+        self.0.record("firstpromoter.duration", elapsed.as_secs_f64());
     }
 
-    fn set_duration(&self, elapsed: Duration) {
-        // Without a clock there is none.
-        if cfg!(feature = "tokio") {
-            self.0.record("firstpromoter.duration", elapsed.as_secs_f64());
-        }
-    }
-
-    pub(crate) fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.0.in_scope(work)
-    }
-
-    #[cfg(feature = "tokio")]
-    pub(crate) fn instrument<F: Future>(&self, work: F) -> tracing::instrument::Instrumented<F> {
-        tracing::Instrument::instrument(work, self.0.clone())
+    pub(crate) fn instrument<F: Future>(&self, work: F) -> Instrumented<F> {
+        work.instrument(self.0.clone())
     }
 }
 
-fn bounded(text: &str) -> &str {
+fn shortened(text: &str) -> &str {
     let mut end = text.len().min(LONGEST_UNIT);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -107,97 +105,62 @@ fn bounded(text: &str) -> &str {
 
 /// An event whose level is only known at run time, which the macros do not take.
 macro_rules! event_at {
-    ($level:expr, $fields:tt, $story:expr) => {
+    ($level:expr, $fields:tt, $line:expr) => {
         match $level {
-            Level::ERROR => error!(target: TARGET, $fields, "{}", $story),
-            Level::WARN => warn!(target: TARGET, $fields, "{}", $story),
-            _ => info!(target: TARGET, $fields, "{}", $story),
+            Level::Error => error!(target: TARGET, $fields, "{}", $line),
+            Level::Warn => warn!(target: TARGET, $fields, "{}", $line),
+            Level::Info => info!(target: TARGET, $fields, "{}", $line),
         }
     };
 }
 
-pub(super) fn tell(seen: &Seen<'_>) {
-    match *seen {
-        Seen::Answered { verdict: Verdict::Granted, attempt: 1.., joined: false, .. } => {
-            info!(target: TARGET, "the reward is granted, and that is recorded");
+pub(super) fn emit(event: &DeliveryEvent<'_>) {
+    let failed = |line: &str, reason: &str| {
+        error!(target: TARGET, { exception.message = reason }, "{line}");
+    };
+    match *event {
+        DeliveryEvent::Answered { verdict, problem, .. } => {
+            event_at!(verdict.level(), { firstpromoter.problem = problem }, verdict.log());
         }
-        Seen::Answered { verdict, problem, .. } => {
-            event_at!(level(verdict), { firstpromoter.problem = problem }, story(verdict));
+        DeliveryEvent::HungUp { info: Some(_), .. } => {
+            warn!(target: TARGET, "the sender hung up before the answer");
         }
-        Seen::HungUp { facts: Some(_), .. } => {
-            warn!(target: TARGET, "the sender hung up before there was an answer");
-        }
-        Seen::HungUp { facts: None, .. } => {
+        DeliveryEvent::HungUp { info: None, .. } => {
             warn!(target: TARGET, "the sender hung up before its delivery was read");
         }
-        Seen::EndedLate { verdict, attempt, .. } => event_at!(
-            level(verdict),
+        DeliveryEvent::EndedLate { verdict, attempt, .. } => event_at!(
+            verdict.level(),
             { firstpromoter.outcome = verdict.code(), firstpromoter.attempt = attempt },
-            "the grant ended when nobody waited any more; the next delivery hears how"
+            "an attempt ended and no delivery was waiting; the next one gets its verdict"
         ),
-        Seen::HandlerFailed { error, .. } => {
-            let story = "the handler returned an error";
-            error!(target: TARGET, { exception.message = error }, "{story}");
+        DeliveryEvent::HandlerFailed { error, .. } => {
+            failed("the handler returned an error", error);
         }
-        Seen::HandlerPanicked { .. } => error!(target: TARGET, "the handler panicked"),
-        Seen::StoreFailed { after_handler, error, .. } => {
-            let story = if after_handler {
-                "the store returned an error, so what the handler did may not be recorded"
-            } else {
-                "the store returned an error, so the handler was not called"
-            };
-            error!(target: TARGET, { exception.message = error }, "{story}");
+        DeliveryEvent::HandlerInterrupted { reason, undone: true, .. } => {
+            failed("the handler was interrupted; the store has undone the attempt", reason);
+        }
+        DeliveryEvent::HandlerInterrupted { reason, undone: false, .. } => {
+            failed("the handler was interrupted; the attempt is in doubt", reason);
+        }
+        DeliveryEvent::InDoubt { reason, .. } => {
+            failed("whether the attempt took effect is not known", reason);
+        }
+        DeliveryEvent::NotConfirmed { reason, .. } => {
+            failed("FirstPromoter's API did not confirm the fulfilment", reason);
+        }
+        DeliveryEvent::StoreFailed { after_handler: false, error, .. } => {
+            failed("the store failed; the handler was not called", error);
+        }
+        DeliveryEvent::StoreFailed { after_handler: true, error, .. } => {
+            failed("the store failed after the handler; its effect may not be recorded", error);
         }
     }
 }
 
-/// How much it matters to whoever runs the receiver.
-fn level(verdict: Verdict) -> Level {
-    match verdict {
-        // Part of a restart.
-        Verdict::ShuttingDown => Level::WARN,
-        // Part of every day: they come again, or need nobody.
-        Verdict::InProgress | Verdict::OtherEvent => Level::INFO,
-        verdict => match verdict.status() {
-            status if status.is_success() => Level::INFO,
-            status if status.is_server_error() => Level::ERROR,
-            _ => Level::WARN,
-        },
-    }
-}
-
-/// What happened, as whoever runs the receiver would put it.
-fn story(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Granted => "the reward is granted",
-        Verdict::Pending => "the handler left the reward pending",
-        Verdict::NotPending => "not granted: FirstPromoter no longer holds the reward as pending",
-        Verdict::BodyBroken => "refused: the body broke off",
-        Verdict::NotJson => "refused: the body is not JSON",
-        Verdict::Unauthorized => "refused: no secret, or a wrong one",
-        Verdict::MethodNotAllowed => "refused: not a POST",
-        Verdict::BodyTimeout => "refused: the body did not arrive in time",
-        Verdict::InProgress => "not yet: the reward is being granted, the next delivery hears how",
-        Verdict::BodyTooLarge => "refused: the body is over the limit",
-        Verdict::UnsupportedMediaType => "refused: not declared as plain JSON",
-        Verdict::NotAFulfilment => "refused: not a fulfilment that can be granted",
-        Verdict::OtherEvent => "refused: an event of another type",
-        Verdict::Failed => "not granted: the handler failed, FirstPromoter sends it again",
-        Verdict::Panicked => "the handler panicked: what it did is undone, or in doubt",
-        Verdict::InDoubt => {
-            "in doubt: an earlier attempt was cut off and may have granted the reward; settle it"
-        }
-        Verdict::StoreUnavailable => "not granted: the store is out of reach",
-        Verdict::NotRecorded => "the end of the grant could not be recorded",
-        Verdict::Overloaded => "not granted: as many grants are running as may run at once",
-        Verdict::ShuttingDown => "not granted: the webhook is closed",
-    }
-}
-
-/// `Access::anyone()` is in use.
+/// Reports that `Access::anyone()` is in use.
 pub(crate) fn access_is_open() {
     warn!(
         target: TARGET,
-        "this webhook admits anyone: whoever reaches it can grant themselves rewards"
+        "this webhook admits anyone: whoever reaches it can have fulfilments made up"
     );
 }

@@ -80,12 +80,7 @@ impl MemoryStore {
         if let Some(record) = record {
             memory.records.insert(claim.id(), Entry { record, held: true });
         }
-        answer.with(|attempt| MemoryTx {
-            store: self.clone(),
-            id: claim.id(),
-            attempt,
-            end: None,
-        })
+        answer.with(|attempt| MemoryTx { store: self.clone(), id: claim.id(), attempt, end: None })
     }
 }
 

@@ -158,7 +158,8 @@ pub enum End {
     /// The handler panicked, or was dropped at the end of its time. A transactional store undoes its
     /// writes and records the attempt as failed; a journal records it as in doubt.
     Interrupted(String),
-    /// The handler was not called. An attempt that began in doubt stays in doubt.
+    /// The handler was not called. An attempt that began in doubt stays in doubt, with the reason it
+    /// had.
     NotRun(String),
     /// An earlier attempt had fulfilled it; the handler was not called.
     WasFulfilled,
@@ -331,6 +332,7 @@ pub(super) struct Attempt {
 /// What to record of an end.
 pub(super) struct Ended {
     pub(super) state: State,
+    /// `None` keeps the reason of a record that stays in doubt, and clears any other.
     pub(super) reason: Option<String>,
     pub(super) attempts: u32,
 }
@@ -346,7 +348,7 @@ impl Attempt {
             End::InDoubt(reason) => (State::InDoubt, Some(reason), true),
             End::Interrupted(reason) if undoes => (State::Failed, Some(reason), true),
             End::Interrupted(reason) => (State::InDoubt, Some(reason), true),
-            End::NotRun(reason) if self.in_doubt => (State::InDoubt, Some(reason), false),
+            End::NotRun(_) if self.in_doubt => (State::InDoubt, None, false),
             End::NotRun(reason) => (State::Failed, Some(reason), false),
         };
         let reason = reason.map(|reason| shortened(&reason, LONGEST_REASON).to_owned());
@@ -354,6 +356,9 @@ impl Attempt {
         Ended { state, reason, attempts }
     }
 }
+
+/// The reason of an attempt that never ended.
+pub(super) const CUT_OFF: &str = "the attempt was cut off";
 
 /// What a journal of one process does to its records; nobody else is at work on them.
 impl Record {
@@ -384,14 +389,20 @@ impl Record {
 
     /// Records how the attempt ended.
     pub(super) fn end(&mut self, attempt: Attempt, end: End, now: SystemTime) {
-        let Ended { state, reason, attempts } = attempt.ended(end, false);
-        *self = Self { state, reason, attempts, changed: now, ..self.clone() };
+        let ended = attempt.ended(end, false);
+        self.state = ended.state;
+        self.attempts = ended.attempts;
+        self.changed = now;
+        if ended.reason.is_some() || ended.state != State::InDoubt {
+            self.reason = ended.reason;
+        }
     }
 
     /// Shows what is started and held by nobody as in doubt.
     pub(super) fn shown(mut self, held: bool) -> Self {
         if self.state == State::Started && !held {
             self.state = State::InDoubt;
+            self.reason.get_or_insert_with(|| CUT_OFF.to_owned());
         }
         self
     }

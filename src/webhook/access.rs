@@ -1,4 +1,5 @@
 use std::{
+    borrow::Cow,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -6,147 +7,181 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
-use subtle::{Choice, ConstantTimeEq};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use crate::{Verdict, event::Secret};
 
-/// Shorter ones can be guessed.
+/// The shortest secret, in bytes. A shorter one can be guessed.
 const SHORTEST: usize = 16;
 
-/// Who may call the webhook.
+/// Authorizes deliveries.
 ///
-/// FirstPromoter signs none of these deliveries, so anyone who knows the URL could post a reward.
-/// What tells the real sender is a secret in the URL that was given to FirstPromoter, or a header
-/// that a proxy in front adds.
+/// FirstPromoter does not sign these deliveries, so anyone who knows the URL could post one. What
+/// identifies the sender is a secret in the URL that was given to FirstPromoter, or a header that a
+/// proxy adds.
 ///
-/// Secrets are compared in constant time (their length may show). Several may be live at once, so
-/// that one can be replaced without losing a delivery: accept the new one too, change the URL in
-/// FirstPromoter, then drop the old one.
+/// Secrets are compared in constant time; their length may show. Several may be live at once, so that
+/// one can be replaced without losing a delivery: accept the new one as well, change the URL in
+/// FirstPromoter, and drop the old one when
+/// [no delivery bears it](crate::observe::DeliveryEvent::Answered) any more.
 ///
 /// ```
 /// use tower_firstpromoter::Access;
 ///
-/// let access = Access::query("key", "the new secret, 2026").or("the old secret, 2025");
+/// let access = Access::query("key", "the new secret, 2026")?.or_secret("the old secret, 2025")?;
 /// assert!(!format!("{access:?}").contains("secret, 20")); // `Debug` redacts
+/// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
 /// ```
 ///
-/// # Panics
+/// # Errors
 ///
-/// Every constructor that takes a secret, and [`or`](Access::or), panic if it has fewer than 16
-/// bytes, or begins or ends with white space, as what is read from a file may: better at the start than
-/// open to guessing, or closed to everyone.
+/// Every constructor that takes a secret, and [`or_secret`](Access::or_secret), refuse one that has
+/// fewer than 16 bytes, begins or ends with white space, or can never arrive where it is looked for.
 #[derive(Clone)]
 pub struct Access(Kind);
 
 #[derive(Clone)]
 enum Kind {
     Anyone,
-    Query {
-        name: Box<str>,
-        secrets: Secrets,
-    },
-    Bearer {
-        secrets: Secrets,
-    },
-    Basic {
-        user: Box<str>,
-        secrets: Secrets,
-    },
-    Header {
-        name: HeaderName,
-        secrets: Secrets,
-    },
-    SecretPath {
-        secrets: Secrets,
-    },
-    #[cfg(feature = "hmac")]
-    Signature {
-        secrets: Secrets,
-    },
+    Secret { place: Place, secrets: Secrets },
     Custom(Arc<dyn Fn(&Parts) -> bool + Send + Sync>),
 }
 
+/// Where a secret is looked for.
+#[derive(Clone)]
+enum Place {
+    Query {
+        name: Box<str>,
+    },
+    Bearer,
+    Basic {
+        user: Box<str>,
+    },
+    Header {
+        name: HeaderName,
+    },
+    SecretPath,
+    #[cfg(feature = "hmac")]
+    Signature,
+}
+
 impl Access {
-    /// A secret in the query: `https://example.com/webhooks/firstpromoter?key=SECRET`.
+    /// Expects a secret in the query: `https://example.com/webhooks/firstpromoter?key=SECRET`.
     ///
     /// The parameter must be there exactly once. Letters and digits need no escaping, as
     /// `openssl rand -hex 24` prints them; a `+` means a blank in a query. See [`Access`] for an
     /// example.
-    #[track_caller]
-    pub fn query(name: impl Into<Box<str>>, secret: impl AsRef<str>) -> Self {
-        Self(Kind::Query { name: name.into(), secrets: Secrets::new(secret.as_ref()) })
+    ///
+    /// # Errors
+    ///
+    /// As [`Access`] says; also for an empty name.
+    pub fn query(
+        name: impl Into<Box<str>>,
+        secret: impl AsRef<str>,
+    ) -> Result<Self, InvalidAccess> {
+        let name = name.into();
+        if name.is_empty() {
+            return Err(InvalidAccess::NoName);
+        }
+        Self::with_secret(Place::Query { name }, secret.as_ref())
     }
 
-    /// A header `Authorization: Bearer SECRET`.
+    /// Expects a header `Authorization: Bearer SECRET`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Access`] says; also for a secret that no header can carry.
     ///
     /// ```
     /// # use tower_firstpromoter::Access;
-    /// let access = Access::bearer("at least sixteen bytes");
+    /// let access = Access::bearer("at least sixteen bytes")?;
+    /// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
     /// ```
-    #[track_caller]
-    pub fn bearer(secret: impl AsRef<str>) -> Self {
-        Self(Kind::Bearer { secrets: Secrets::new(secret.as_ref()) })
+    pub fn bearer(secret: impl AsRef<str>) -> Result<Self, InvalidAccess> {
+        Self::with_secret(Place::Bearer, secret.as_ref())
     }
 
-    /// A user and a password in the URL: `https://USER:SECRET@example.com/webhooks/firstpromoter`,
+    /// Expects a user and a password in the URL: `https://USER:SECRET@example.com/webhooks/firstpromoter`,
     /// which arrives as HTTP Basic.
     ///
+    /// # Errors
+    ///
+    /// As [`Access`] says; also for control characters, and for a user with a colon.
+    ///
     /// ```
     /// # use tower_firstpromoter::Access;
-    /// let access = Access::basic("firstpromoter", "at least sixteen bytes");
+    /// let access = Access::basic("firstpromoter", "at least sixteen bytes")?;
+    /// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
     /// ```
-    #[track_caller]
-    pub fn basic(user: impl Into<Box<str>>, password: impl AsRef<str>) -> Self {
+    pub fn basic(
+        user: impl Into<Box<str>>,
+        password: impl AsRef<str>,
+    ) -> Result<Self, InvalidAccess> {
         let user = user.into();
-        let token = basic_token(&user, checked(password.as_ref()));
-        Self(Kind::Basic { secrets: Secrets(vec![token.into()]), user })
+        if user.contains(|c: char| c == ':' || c.is_control()) {
+            return Err(InvalidAccess::User);
+        }
+        Self::with_secret(Place::Basic { user }, password.as_ref())
     }
 
-    /// A secret in a header of this name, which must be there exactly once.
+    /// Expects a secret in a header of this name, which must be there exactly once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Access`] says; also for a secret that no header can carry.
     ///
     /// ```
     /// # use tower_firstpromoter::Access;
     /// use http::HeaderName;
     ///
-    /// let access = Access::header(HeaderName::from_static("x-webhook-key"), "at least sixteen bytes");
+    /// let access = Access::header(HeaderName::from_static("x-webhook-key"), "at least sixteen bytes")?;
+    /// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
     /// ```
-    #[track_caller]
-    pub fn header(name: HeaderName, secret: impl AsRef<str>) -> Self {
-        Self(Kind::Header { name, secrets: Secrets::new(secret.as_ref()) })
+    pub fn header(name: HeaderName, secret: impl AsRef<str>) -> Result<Self, InvalidAccess> {
+        Self::with_secret(Place::Header { name }, secret.as_ref())
     }
 
-    /// The path's last segment is the secret: `https://example.com/webhooks/firstpromoter/SECRET`.
+    /// Expects the secret as the path's last segment:
+    /// `https://example.com/webhooks/firstpromoter/SECRET`.
     ///
     /// For URLs that may have no query. [`Webhook::at`](crate::Webhook::at) is then given the path
     /// above it, here `/webhooks/firstpromoter`.
     ///
+    /// # Errors
+    ///
+    /// As [`Access`] says; also for a secret with `/`.
+    ///
     /// ```
     /// # use tower_firstpromoter::Access;
-    /// let access = Access::secret_path("at-least-sixteen-bytes");
+    /// let access = Access::secret_path("at-least-sixteen-bytes")?;
+    /// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
     /// ```
-    #[track_caller]
-    pub fn secret_path(secret: impl AsRef<str>) -> Self {
-        Self(Kind::SecretPath { secrets: Secrets::new(secret.as_ref()) })
+    pub fn secret_path(secret: impl AsRef<str>) -> Result<Self, InvalidAccess> {
+        Self::with_secret(Place::SecretPath, secret.as_ref())
     }
 
-    /// A signature of the body, as FirstPromoter's newer webhooks were described to bear: a header
-    /// `X-Webhook-Signature` with the HMAC-SHA256 of the raw body in hex, under the subscription's
-    /// secret key.
+    /// Expects a signature of the body, as FirstPromoter's newer webhooks were described to bear: a
+    /// header `X-Webhook-Signature` with the HMAC-SHA256 of the raw body in hex, under the
+    /// subscription's secret key.
     ///
-    /// The body is read up to the limit for it, and decoded only if the signature holds.
+    /// The body is read up to the limit for it, and decoded only if the signature matches.
+    ///
+    /// # Errors
+    ///
+    /// As [`Access`] says.
     ///
     /// ```
     /// # use tower_firstpromoter::Access;
-    /// let access = Access::signature("the subscription's secret_key");
+    /// let access = Access::signature("the subscription's secret_key")?;
+    /// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
     /// ```
     #[cfg(feature = "hmac")]
     #[cfg_attr(docsrs, doc(cfg(feature = "hmac")))]
-    #[track_caller]
-    pub fn signature(secret_key: impl AsRef<str>) -> Self {
-        Self(Kind::Signature { secrets: Secrets::new(secret_key.as_ref()) })
+    pub fn signature(secret_key: impl AsRef<str>) -> Result<Self, InvalidAccess> {
+        Self::with_secret(Place::Signature, secret_key.as_ref())
     }
 
-    /// Whoever this function lets in, by the request's head. A panic in it lets nobody in.
+    /// Admits whoever this function admits, by the request's head. A panic in it admits nobody.
     ///
     /// ```
     /// # use tower_firstpromoter::Access;
@@ -157,8 +192,8 @@ impl Access {
         Self(Kind::Custom(Arc::new(admits)))
     }
 
-    /// Anyone at all. Only where something in front has already decided: whoever reaches this
-    /// webhook can grant themselves rewards.
+    /// Admits anyone. Only where something in front has already decided: whoever reaches this webhook
+    /// can make fulfilments up.
     ///
     /// ```
     /// # use tower_firstpromoter::Access;
@@ -171,168 +206,230 @@ impl Access {
     /// Accepts this secret as well, in the same place (with [`basic`](Access::basic): for the same
     /// user). See [`Access`] for an example.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// Also for [`anyone`](Access::anyone) and [`custom`](Access::custom), which have no secret.
-    #[track_caller]
-    #[must_use]
-    pub fn or(mut self, secret: impl AsRef<str>) -> Self {
-        let secret = checked(secret.as_ref());
-        match &mut self.0 {
-            Kind::Basic { user, secrets } => {
-                secrets.0.push(Secret::from(basic_token(user, secret)));
-            }
-            Kind::Query { secrets, .. }
-            | Kind::Bearer { secrets }
-            | Kind::Header { secrets, .. }
-            | Kind::SecretPath { secrets } => secrets.0.push(Secret::from(secret)),
-            #[cfg(feature = "hmac")]
-            Kind::Signature { secrets } => secrets.0.push(Secret::from(secret)),
-            Kind::Anyone | Kind::Custom(_) => {
-                panic!("this `Access` has no secret to add another to")
-            }
-        }
-        self
+    /// As the constructor; also for [`anyone`](Access::anyone) and [`custom`](Access::custom), which
+    /// have no secret.
+    pub fn or_secret(mut self, secret: impl AsRef<str>) -> Result<Self, InvalidAccess> {
+        let Kind::Secret { place, secrets } = &mut self.0 else {
+            return Err(InvalidAccess::NoSecret);
+        };
+        secrets.0.push(place.secret(secret.as_ref())?);
+        Ok(self)
     }
 
-    pub(crate) fn is_open(&self) -> bool {
+    fn with_secret(place: Place, secret: &str) -> Result<Self, InvalidAccess> {
+        let secrets = Secrets(vec![place.secret(secret)?]);
+        Ok(Self(Kind::Secret { place, secrets }))
+    }
+
+    pub(super) fn is_open(&self) -> bool {
         matches!(self.0, Kind::Anyone)
     }
 
-    pub(crate) fn is_secret_path(&self) -> bool {
-        matches!(self.0, Kind::SecretPath { .. })
+    pub(super) fn is_secret_path(&self) -> bool {
+        matches!(self.0, Kind::Secret { place: Place::SecretPath, .. })
     }
 
-    pub(super) fn admit(&self, head: &Parts) -> Result<(), Verdict> {
-        let admitted =
-            match &self.0 {
-                Kind::Anyone => true,
-                Kind::Query { name, secrets } => {
-                    let query = head.uri.query().unwrap_or_default();
-                    if query.contains(['%', '+']) {
-                        let pairs = form_urlencoded::parse(query.as_bytes());
-                        named(pairs, name).is_some_and(|value| secrets.contain(value.as_bytes()))
-                    } else {
-                        // Nothing to decode.
-                        let pairs = query.split('&').map(|p| p.split_once('=').unwrap_or((p, "")));
-                        named(pairs, name).is_some_and(|value| secrets.contain(value.as_bytes()))
-                    }
-                }
-                Kind::Bearer { secrets } => authorization(&head.headers, "bearer")
-                    .is_some_and(|token| secrets.contain(token)),
-                Kind::Basic { secrets, .. } => authorization(&head.headers, "basic")
-                    .is_some_and(|token| secrets.contain(token)),
-                Kind::Header { name, secrets } => only(head.headers.get_all(name).iter())
-                    .is_some_and(|value| secrets.contain(value.as_bytes())),
-                Kind::SecretPath { secrets } => {
-                    let path = head.uri.path();
-                    let path = path.strip_suffix('/').unwrap_or(path);
-                    let segment = path.rsplit('/').next().unwrap_or_default();
-                    let segment: std::borrow::Cow<'_, [u8]> =
-                        percent_encoding::percent_decode_str(segment).into();
-                    secrets.contain(&segment)
-                }
-                // The body decides, once it is there; a head without a signature need not wait.
-                #[cfg(feature = "hmac")]
-                Kind::Signature { .. } => signature(&head.headers).is_some(),
-                Kind::Custom(admits) => {
-                    catch_unwind(AssertUnwindSafe(|| admits(head))).unwrap_or(false)
-                }
-            };
-        if admitted { Ok(()) } else { Err(Verdict::Unauthorized) }
+    /// Authorizes by the head. Returns the position of the secret, if there is one in the head.
+    pub(super) fn admit(&self, head: &Parts) -> Result<Option<usize>, Verdict> {
+        let position = match &self.0 {
+            Kind::Anyone => return Ok(None),
+            Kind::Custom(admits) => {
+                let admitted = catch_unwind(AssertUnwindSafe(|| admits(head))).unwrap_or(false);
+                return if admitted { Ok(None) } else { Err(Verdict::Unauthorized) };
+            }
+            // The body decides, once it is there; a head without a signature need not wait.
+            #[cfg(feature = "hmac")]
+            Kind::Secret { place: Place::Signature, .. } => {
+                return match signature(&head.headers) {
+                    Some(_) => Ok(None),
+                    None => Err(Verdict::Unauthorized),
+                };
+            }
+            Kind::Secret { place, secrets } => place.look(head, secrets),
+        };
+        position.map(Some).ok_or(Verdict::Unauthorized)
     }
 
-    /// Whether the body has a say, and the head is needed until then.
+    /// Tells whether the body decides, and the head is needed until then.
     pub(super) fn judges_body(&self) -> bool {
         match self.0 {
             #[cfg(feature = "hmac")]
-            Kind::Signature { .. } => true,
+            Kind::Secret { place: Place::Signature, .. } => true,
             _ => false,
         }
     }
 
     #[cfg(not(feature = "hmac"))]
-    pub(super) fn admits_body(&self, _: Option<&Parts>, _: &[u8]) -> bool {
-        true
+    pub(super) fn admit_body(&self, _: Option<&Parts>, _: &[u8]) -> Result<Option<usize>, Verdict> {
+        Ok(None)
     }
 
+    /// Authorizes by the body's signature. Returns the position of the key.
     #[cfg(feature = "hmac")]
-    pub(super) fn admits_body(&self, head: Option<&Parts>, body: &[u8]) -> bool {
+    pub(super) fn admit_body(
+        &self,
+        head: Option<&Parts>,
+        body: &[u8],
+    ) -> Result<Option<usize>, Verdict> {
         use hmac::{Hmac, KeyInit, Mac};
 
-        let Kind::Signature { secrets } = &self.0 else { return true };
-        let Some(signature) = head.and_then(|head| signature(&head.headers)) else { return false };
-        let signed = |secret: &Secret| {
-            let mac = Hmac::<sha2::Sha256>::new_from_slice(secret.expose().as_bytes());
+        let Kind::Secret { secrets, .. } = &self.0 else { return Ok(None) };
+        let signature = head.and_then(|head| signature(&head.headers));
+        let signature = signature.ok_or(Verdict::Unauthorized)?;
+        let position = secrets.position(|secret| {
+            let mac = Hmac::<sha2::Sha256>::new_from_slice(secret);
             // HMAC takes keys of any length, so this is always `Ok`.
-            mac.is_ok_and(|mac| mac.chain_update(body).verify_slice(&signature).is_ok())
-        };
-        // No short cut, so that it does not show which of them it is.
-        secrets.0.iter().fold(false, |found, secret| found | signed(secret))
+            let signed =
+                mac.is_ok_and(|mac| mac.chain_update(body).verify_slice(&signature).is_ok());
+            Choice::from(u8::from(signed))
+        });
+        position.map(Some).ok_or(Verdict::Unauthorized)
     }
 
     pub(super) fn challenge(&self) -> Option<HeaderValue> {
         match self.0 {
-            Kind::Bearer { .. } => Some(HeaderValue::from_static("Bearer")),
-            Kind::Basic { .. } => Some(HeaderValue::from_static("Basic realm=\"webhook\"")),
+            Kind::Secret { place: Place::Bearer, .. } => Some(HeaderValue::from_static("Bearer")),
+            Kind::Secret { place: Place::Basic { .. }, .. } => {
+                Some(HeaderValue::from_static("Basic realm=\"webhook\""))
+            }
             _ => None,
+        }
+    }
+}
+
+impl Place {
+    /// Checks a secret for this place, and returns what is compared.
+    fn secret(&self, secret: &str) -> Result<Secret, InvalidAccess> {
+        if secret.len() < SHORTEST {
+            return Err(InvalidAccess::Short);
+        }
+        if secret.trim() != secret {
+            return Err(InvalidAccess::WhiteSpace);
+        }
+        Ok(match self {
+            Self::Bearer | Self::Header { .. } if HeaderValue::from_str(secret).is_err() => {
+                return Err(InvalidAccess::Header);
+            }
+            Self::SecretPath if secret.contains('/') => return Err(InvalidAccess::Path),
+            Self::Basic { .. } if secret.contains(char::is_control) => {
+                return Err(InvalidAccess::User);
+            }
+            Self::Basic { user } => {
+                Secret::from(BASE64_STANDARD.encode(format!("{user}:{secret}")))
+            }
+            _ => Secret::from(secret),
+        })
+    }
+
+    fn look(&self, head: &Parts, secrets: &Secrets) -> Option<usize> {
+        match self {
+            Self::Query { name } => {
+                let query = head.uri.query().unwrap_or_default();
+                if query.contains(['%', '+']) {
+                    let pairs = form_urlencoded::parse(query.as_bytes());
+                    secrets.find(named(pairs, name)?.as_bytes())
+                } else {
+                    // Nothing to decode.
+                    let pairs = query.split('&').map(|p| p.split_once('=').unwrap_or((p, "")));
+                    secrets.find(named(pairs, name)?.as_bytes())
+                }
+            }
+            Self::Bearer => secrets.find(authorization(&head.headers, "bearer")?),
+            Self::Basic { .. } => secrets.find(authorization(&head.headers, "basic")?),
+            Self::Header { name } => {
+                secrets.find(only(head.headers.get_all(name).iter())?.as_bytes())
+            }
+            Self::SecretPath => {
+                let path = head.uri.path();
+                let path = path.strip_suffix('/').unwrap_or(path);
+                let segment = path.rsplit('/').next().unwrap_or_default();
+                let segment: Cow<'_, [u8]> = percent_encoding::percent_decode_str(segment).into();
+                secrets.find(&segment)
+            }
+            #[cfg(feature = "hmac")]
+            Self::Signature => None,
         }
     }
 }
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Kind::Anyone => f.write_str("Anyone"),
-            Kind::Query { name, .. } => write!(f, "Query({name:?}, [redacted])"),
-            Kind::Bearer { .. } => f.write_str("Bearer([redacted])"),
-            Kind::Basic { .. } => f.write_str("Basic([redacted])"),
-            Kind::Header { name, .. } => write!(f, "Header({:?}, [redacted])", name.as_str()),
-            Kind::SecretPath { .. } => f.write_str("SecretPath([redacted])"),
+        let place = match &self.0 {
+            Kind::Anyone => return f.write_str("Anyone"),
+            Kind::Custom(_) => return f.write_str("Custom(..)"),
+            Kind::Secret { place, .. } => place,
+        };
+        match place {
+            Place::Query { name } => write!(f, "Query({name:?}, [redacted])"),
+            Place::Bearer => f.write_str("Bearer([redacted])"),
+            Place::Basic { .. } => f.write_str("Basic([redacted])"),
+            Place::Header { name } => write!(f, "Header({:?}, [redacted])", name.as_str()),
+            Place::SecretPath => f.write_str("SecretPath([redacted])"),
             #[cfg(feature = "hmac")]
-            Kind::Signature { .. } => f.write_str("Signature([redacted])"),
-            Kind::Custom(_) => f.write_str("Custom(..)"),
+            Place::Signature => f.write_str("Signature([redacted])"),
         }
     }
+}
+
+/// An [`Access`] that could be guessed or never match.
+///
+/// ```
+/// use tower_firstpromoter::Access;
+///
+/// let error = Access::query("key", "guess me").unwrap_err();
+/// assert_eq!(error.to_string(), "a webhook's secret has at least 16 bytes");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidAccess {
+    /// The secret is shorter than 16 bytes.
+    #[error("a webhook's secret has at least {SHORTEST} bytes")]
+    Short,
+    /// The secret begins or ends with white space, such as the end of a line.
+    #[error("a webhook's secret does not begin or end with white space")]
+    WhiteSpace,
+    /// No header can carry the secret.
+    #[error("a header's secret has visible ASCII characters only")]
+    Header,
+    /// A path segment cannot contain the secret.
+    #[error("a path's secret has no `/`")]
+    Path,
+    /// The user has a colon, or user or password a control character.
+    #[error("a user has no colon, and neither user nor password has control characters")]
+    User,
+    /// The query parameter's name is empty.
+    #[error("a query parameter has a name")]
+    NoName,
+    /// There is no secret to add another one to.
+    #[error("this access has no secret to add another one to")]
+    NoSecret,
 }
 
 #[derive(Clone)]
 struct Secrets(Vec<Secret>);
 
 impl Secrets {
-    #[track_caller]
-    fn new(secret: &str) -> Self {
-        Self(vec![Secret::from(checked(secret))])
+    fn find(&self, candidate: &[u8]) -> Option<usize> {
+        self.position(|secret| secret.ct_eq(candidate))
     }
 
-    /// Compares with all of them, so that it does not show which one it is.
-    fn contain(&self, candidate: &[u8]) -> bool {
-        let found = self.0.iter().fold(Choice::from(0), |found, secret| {
-            found | secret.expose().as_bytes().ct_eq(candidate)
-        });
-        found.into()
+    /// Returns the position of the secret that matches. Tries all of them, so that it does not show
+    /// which one it is.
+    fn position(&self, matches: impl Fn(&[u8]) -> Choice) -> Option<usize> {
+        let mut found = Choice::from(0);
+        let mut position = 0;
+        for (index, secret) in (0_u64..).zip(&self.0) {
+            let this = matches(secret.expose().as_bytes());
+            position.conditional_assign(&index, this & !found);
+            found |= this;
+        }
+        bool::from(found).then_some(position as usize)
     }
 }
 
-#[track_caller]
-fn checked(secret: &str) -> &str {
-    assert!(
-        secret.len() >= SHORTEST,
-        "a webhook's secret needs at least {SHORTEST} bytes, and this one has {}",
-        secret.len(),
-    );
-    assert!(
-        secret.trim() == secret,
-        "a webhook's secret must not begin or end with white space, such as the end of a line",
-    );
-    secret
-}
-
-fn basic_token(user: &str, password: &str) -> String {
-    BASE64_STANDARD.encode(format!("{user}:{password}"))
-}
-
-/// What stands behind the scheme in the one `Authorization` header.
+/// Returns the credentials of the only `Authorization` header.
 fn authorization<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a [u8]> {
     let value = only(headers.get_all(header::AUTHORIZATION).iter())?.as_bytes();
     let (found, token) = value.split_at_checked(scheme.len())?;
@@ -354,7 +451,7 @@ fn named<T: AsRef<str>>(pairs: impl Iterator<Item = (T, T)>, name: &str) -> Opti
     only(pairs.filter_map(|(found, value)| (found.as_ref() == name).then_some(value)))
 }
 
-/// The one there is: of two, the first check in front may have looked at the other.
+/// Returns the only item: of two, a check in front may have looked at the other one.
 fn only<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
     let item = items.next()?;
     items.next().is_none().then_some(item)

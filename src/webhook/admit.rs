@@ -1,21 +1,22 @@
-//! The decision on a request's head: a pure function, before a byte of the body is read.
+//! The decision on a request's head, before a byte of the body is read.
 
 use http::{HeaderMap, Method, header, request::Parts};
 
-use super::Settings;
+use super::settings::Settings;
 use crate::Verdict;
 
-pub(super) fn admit(head: &Parts, settings: &Settings) -> Result<(), Verdict> {
+/// Authorizes a request by its head; returns the position of the secret, if the head has one.
+pub(super) fn admit(head: &Parts, settings: &Settings) -> Result<Option<usize>, Verdict> {
     if head.method != Method::POST {
         return Err(Verdict::MethodNotAllowed);
     }
-    settings.access.admit(head)?;
+    let secret = settings.access.admit(head)?;
     if !is_plain_json(&head.headers) {
         return Err(Verdict::UnsupportedMediaType);
     }
     match content_length(&head.headers) {
         Some(length) if length > settings.body_limit as u64 => Err(Verdict::BodyTooLarge),
-        _ => Ok(()),
+        _ => Ok(secret),
     }
 }
 
@@ -38,7 +39,7 @@ fn is_plain_json(headers: &HeaderMap) -> bool {
     plain && (essence.eq_ignore_ascii_case("application/json") || (starts && ends_in("+json")))
 }
 
-/// What the sender says, which is enough to refuse and never to allocate by.
+/// The length that the sender announces: enough to refuse, never to allocate by.
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -1,69 +1,51 @@
-//! The body, read up to the limit, however it comes.
-
-use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::{future::poll_fn, pin::pin};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::Body;
-use pin_project_lite::pin_project;
 
 use crate::Verdict;
 
-/// A body that is always ready gives way after so many frames.
+/// A body that is always ready yields to other tasks after so many frames.
 const FRAMES_A_TURN: usize = 64;
 
-pin_project! {
-    /// Collects a body into one piece. One that comes whole is not copied. Of others each frame is, at
-    /// once: it would keep the transport's buffer from being used again, which is larger. Memory
-    /// follows what has arrived, never what was announced.
-    pub(crate) struct Read<B> {
-        #[pin]
-        body: B,
-        bytes: BytesMut,
-        left: usize,
-        // Frames without data, which may be as many: a body of nothing else would never end.
-        empty_left: usize,
+/// Reads a body of at most `limit` bytes into one piece.
+///
+/// A body of one frame is not copied. Of others each frame is, at once: a frame keeps the transport's
+/// larger buffer from being used again. Memory follows what has arrived, never what was announced.
+pub(super) async fn read<B: Body>(body: B, limit: usize) -> Result<Bytes, Verdict> {
+    let mut body = pin!(body);
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Verdict::BodyTooLarge);
     }
-}
-
-impl<B: Body> Read<B> {
-    pub(crate) fn new(body: B, limit: usize) -> Self {
-        Self { body, bytes: BytesMut::new(), left: limit, empty_left: limit }
-    }
-
-    pub(crate) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Bytes, Verdict>> {
-        let mut this = self.project();
-        // Before anything has come; what it says later may still be the whole.
-        if this.bytes.is_empty() && this.body.size_hint().lower() > *this.left as u64 {
-            return Poll::Ready(Err(Verdict::BodyTooLarge));
+    let mut bytes = BytesMut::new();
+    let mut left = limit;
+    // Frames without data are limited, too: a body of nothing else would never end.
+    let mut empty_left = limit;
+    for turn in 1.. {
+        let frame = match poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+            Some(Ok(frame)) => frame,
+            Some(Err(_)) => return Err(Verdict::BodyBroken),
+            None => break,
+        };
+        match frame.into_data().ok().filter(Buf::has_remaining) {
+            Some(mut data) => {
+                let length = data.remaining();
+                left = left.checked_sub(length).ok_or(Verdict::BodyTooLarge)?;
+                if bytes.is_empty() && body.is_end_stream() {
+                    return Ok(data.copy_to_bytes(length));
+                }
+                while data.has_remaining() {
+                    let chunk = data.chunk();
+                    let copied = chunk.len();
+                    bytes.extend_from_slice(chunk);
+                    data.advance(copied);
+                }
+            }
+            None => empty_left = empty_left.checked_sub(1).ok_or(Verdict::BodyTooLarge)?,
         }
-        for _ in 0..FRAMES_A_TURN {
-            let frame = match ready!(this.body.as_mut().poll_frame(cx)) {
-                Some(Ok(frame)) => frame,
-                Some(Err(_)) => return Poll::Ready(Err(Verdict::BodyBroken)),
-                None => return Poll::Ready(Ok(std::mem::take(this.bytes).freeze())),
-            };
-            let data = frame.into_data().ok().filter(Buf::has_remaining);
-            let length = data.as_ref().map_or(1, Buf::remaining);
-            let left = if data.is_some() { &mut *this.left } else { &mut *this.empty_left };
-            match left.checked_sub(length) {
-                Some(less) => *left = less,
-                None => return Poll::Ready(Err(Verdict::BodyTooLarge)),
-            }
-            let Some(mut data) = data else { continue };
-            if this.bytes.is_empty() && this.body.is_end_stream() {
-                return Poll::Ready(Ok(data.copy_to_bytes(length)));
-            }
-            while data.has_remaining() {
-                let chunk = data.chunk();
-                let copied = chunk.len();
-                this.bytes.extend_from_slice(chunk);
-                data.advance(copied);
-            }
+        if turn % FRAMES_A_TURN == 0 {
+            tokio::task::yield_now().await;
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
+    Ok(bytes.freeze())
 }

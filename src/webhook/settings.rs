@@ -1,24 +1,23 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::Access;
-use crate::observe::Observers;
+use crate::{fulfil::AttemptSettings, observe::Observers};
 
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub(crate) access: Access,
-    pub(crate) body_limit: usize,
-    /// Only read where there is a clock.
-    pub(crate) answer_within: Duration,
-    #[cfg(feature = "tokio")]
-    pub(crate) handler_is_idempotent: bool,
-    pub(crate) observers: Observers,
-}
-
-/// A promoter in hundreds of campaigns, at some 0.9 KB each, must still get a reward.
+/// A promoter in hundreds of campaigns, at some 0.9 KB each, must still be served.
 const BODY_LIMIT: usize = 256 * 1024;
 
-/// Of the 15 seconds after which the sender gives up.
+/// The sender gives up after 15 seconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+const ATTEMPT_WITHIN: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) access: Access,
+    pub(super) body_limit: usize,
+    pub(super) answer_within: Duration,
+    pub(super) attempt: Arc<AttemptSettings>,
+}
 
 impl Settings {
     pub(super) fn new(access: Access) -> Self {
@@ -26,9 +25,19 @@ impl Settings {
             access,
             body_limit: BODY_LIMIT,
             answer_within: ANSWER_WITHIN,
-            #[cfg(feature = "tokio")]
-            handler_is_idempotent: false,
-            observers: Observers::default(),
+            attempt: Arc::new(AttemptSettings {
+                attempt_within: ATTEMPT_WITHIN,
+                confirm: None,
+                observers: Observers::default(),
+            }),
         }
+    }
+
+    pub(super) fn attempt(&mut self) -> &mut AttemptSettings {
+        Arc::make_mut(&mut self.attempt)
+    }
+
+    pub(super) fn observers(&self) -> &Observers {
+        &self.attempt.observers
     }
 }

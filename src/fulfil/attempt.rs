@@ -1,0 +1,265 @@
+//! One run of the handler for one fulfilment.
+
+use std::{
+    fmt::{self, Write as _},
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use futures::FutureExt;
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout,
+};
+
+use super::{
+    AttemptSettings, FulfilIn, Outcome,
+    in_flight::{Ended, Progress},
+};
+use crate::{
+    BoxError, Verdict,
+    event::Fulfilment,
+    observe::{DeliveryEvent, DeliveryInfo, Span},
+    store::{Begin, Claim, End, State, Store},
+};
+
+/// The longest reason in a log or a record, in characters.
+const LONGEST_REASON: usize = 300;
+
+/// How long the store is waited for, to begin and to end. Below the deadline of a delivery.
+const STORE_WITHIN: Duration = Duration::from_secs(8);
+
+/// What came of calling the handler.
+enum Handled {
+    Outcome(Outcome),
+    Error(String),
+    Panic(String),
+    Timeout(String),
+    /// It was not called: FirstPromoter's API did not confirm.
+    NotConfirmed(String),
+    /// It was not called: `was_fulfilled` said so.
+    WasFulfilled,
+    /// It was not called: the fulfilment stays in doubt.
+    StaysInDoubt(String),
+}
+
+/// Runs one attempt: begin, handler, end. Nothing in it can take for ever.
+pub(super) async fn attempt<H, S>(
+    handler: &Arc<H>,
+    store: &S,
+    fulfilment: Fulfilment,
+    info: &DeliveryInfo,
+    settings: &AttemptSettings,
+    progress: &watch::Sender<Progress>,
+) -> Ended
+where
+    H: FulfilIn<S::Tx>,
+    S: Store,
+{
+    let emit = |event: DeliveryEvent<'_>| settings.observers.emit(&event);
+    let store_failed = |after_handler, error: &str| {
+        emit(DeliveryEvent::StoreFailed { info, after_handler, error });
+    };
+
+    let claim = Claim::new(&fulfilment).with_attempt_within(settings.attempt_within);
+    let (mut tx, number, in_doubt) = match begin(store.clone(), claim).await {
+        Ok(Begin::Run { tx, attempt }) => (tx, attempt, false),
+        Ok(Begin::InDoubt { tx, attempt }) => (tx, attempt, true),
+        Ok(Begin::Fulfilled) => return Verdict::Fulfilled.into(),
+        Ok(Begin::Busy) => return Verdict::InProgress.into(),
+        Ok(Begin::Mismatch) => return Verdict::RecordMismatch.into(),
+        Err(error) => {
+            store_failed(false, &error);
+            return Verdict::StoreUnavailable.into();
+        }
+    };
+
+    progress.send_replace(Progress::Running);
+    let handled = call(&**handler, fulfilment, &mut tx, in_doubt, settings).await;
+
+    progress.send_replace(Progress::Ending);
+    let end = match &handled {
+        Handled::Outcome(Outcome::Fulfilled) => End::Fulfilled,
+        Handled::Outcome(Outcome::Pending) => End::Pending,
+        Handled::Outcome(Outcome::InDoubt(reason)) => End::InDoubt(reason.clone()),
+        Handled::Error(error) => End::Failed(error.clone()),
+        Handled::Panic(reason) | Handled::Timeout(reason) => End::Interrupted(reason.clone()),
+        Handled::NotConfirmed(reason) | Handled::StaysInDoubt(reason) => {
+            End::NotRun(reason.clone())
+        }
+        Handled::WasFulfilled => End::WasFulfilled,
+    };
+    let ended = self::end(store.clone(), tx, end).await;
+
+    let undone = matches!(ended, Ok(State::Failed));
+    match &handled {
+        Handled::Error(error) => emit(DeliveryEvent::HandlerFailed { info, error }),
+        Handled::Panic(reason) | Handled::Timeout(reason) => {
+            emit(DeliveryEvent::HandlerInterrupted { info, reason, undone });
+        }
+        Handled::Outcome(Outcome::InDoubt(reason)) | Handled::StaysInDoubt(reason) => {
+            emit(DeliveryEvent::InDoubt { info, reason });
+        }
+        Handled::NotConfirmed(reason) => emit(DeliveryEvent::NotConfirmed { info, reason }),
+        Handled::Outcome(_) | Handled::WasFulfilled => {}
+    }
+
+    let ran = !matches!(
+        handled,
+        Handled::NotConfirmed(_) | Handled::WasFulfilled | Handled::StaysInDoubt(_)
+    );
+    let verdict = match ended {
+        Ok(State::Fulfilled) => Verdict::Fulfilled,
+        Ok(_) if matches!(handled, Handled::NotConfirmed(_)) => Verdict::NotConfirmed,
+        Ok(_) if matches!(handled, Handled::Panic(_)) => Verdict::Panicked,
+        Ok(State::Pending) => Verdict::Pending,
+        Ok(State::Failed) => Verdict::Failed,
+        Ok(State::InDoubt) => Verdict::InDoubt,
+        Ok(State::Started) => Verdict::NotRecorded,
+        Err(error) => {
+            store_failed(true, &error);
+            Verdict::NotRecorded
+        }
+    };
+    Ended { verdict, attempt: if ran { number } else { 0 } }
+}
+
+/// Calls the handler, for at most `attempt_within`, and catches its panic.
+async fn call<H, Tx>(
+    handler: &H,
+    fulfilment: Fulfilment,
+    tx: &mut Tx,
+    in_doubt: bool,
+    settings: &AttemptSettings,
+) -> Handled
+where
+    H: FulfilIn<Tx>,
+{
+    let called = AtomicBool::new(false);
+    let work = async {
+        if in_doubt {
+            match handler.was_fulfilled(&fulfilment).await {
+                Ok(Some(true)) => return Handled::WasFulfilled,
+                Ok(Some(false)) => {}
+                Ok(None) => {
+                    return Handled::StaysInDoubt("`was_fulfilled` does not know".to_owned());
+                }
+                Err(error) => return Handled::StaysInDoubt(text(error)),
+            }
+        }
+        if let Some(confirm) = &settings.confirm {
+            if let Err(reason) = confirm.confirm(&fulfilment).await {
+                return Handled::NotConfirmed(reason);
+            }
+        }
+        called.store(true, Ordering::Relaxed);
+        match handler.fulfil_in(fulfilment, tx).await {
+            Ok(Outcome::InDoubt(reason)) => {
+                Handled::Outcome(Outcome::InDoubt(shortened(format_args!("{reason}"))))
+            }
+            Ok(outcome) => Handled::Outcome(outcome),
+            Err(error) => Handled::Error(text(error)),
+        }
+    };
+    let handled = timeout(settings.attempt_within, AssertUnwindSafe(work).catch_unwind()).await;
+    let not_called = |reason| {
+        if in_doubt { Handled::StaysInDoubt(reason) } else { Handled::NotConfirmed(reason) }
+    };
+    let called = called.load(Ordering::Relaxed);
+    match handled {
+        Ok(Ok(handled)) => handled,
+        Ok(Err(panic)) => {
+            let message = panic.downcast_ref::<&str>().copied();
+            let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+            let reason =
+                shortened(format_args!("panicked: {}", message.unwrap_or("without a message")));
+            // What a payload does when it is dropped is the application's.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+            if called { Handled::Panic(reason) } else { not_called(reason) }
+        }
+        Err(_elapsed) => {
+            let reason = format!("took longer than {:?}", settings.attempt_within);
+            if called { Handled::Timeout(reason) } else { not_called(reason) }
+        }
+    }
+}
+
+async fn begin<S: Store>(store: S, claim: Claim) -> Result<Begin<S::Tx>, String> {
+    let begun = bounded(async move |answer: oneshot::Sender<_>| {
+        let begun = store.begin(&claim).await;
+        // Nobody waits any more, so the handler will not run: that must not look like a doubt.
+        if let Err(Ok(Begin::Run { tx, .. })) = answer.send(begun) {
+            let _ = store.end(tx, End::NotRun("the store answered too late".to_owned())).await;
+        }
+    });
+    begun.await?.map_err(text)
+}
+
+async fn end<S: Store>(store: S, tx: S::Tx, end: End) -> Result<State, String> {
+    let ended = bounded(async move |answer: oneshot::Sender<_>| {
+        let _ = answer.send(store.end(tx, end).await);
+    });
+    ended.await?.map_err(text)
+}
+
+/// Runs `work` to its end, in a task of its own if it waits for something, and waits for its answer
+/// for at most [`STORE_WITHIN`].
+async fn bounded<T, W>(work: impl FnOnce(oneshot::Sender<T>) -> W) -> Result<T, String>
+where
+    W: Future<Output = ()> + Send + 'static,
+{
+    let (sender, mut answer) = oneshot::channel();
+    let mut work = Box::pin(AssertUnwindSafe(work(sender)).catch_unwind());
+    if poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx).is_pending())).await {
+        tokio::spawn(Span::current().instrument(work));
+    }
+    match timeout(STORE_WITHIN, &mut answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) => Err("the store panicked".to_owned()),
+        Err(_elapsed) => {
+            // From now on the answer stays with the work, unless it came this very moment.
+            answer.close();
+            answer.try_recv().map_err(|_| {
+                format!("the store did not answer within {} s", STORE_WITHIN.as_secs())
+            })
+        }
+    }
+}
+
+/// Formats an error of the application's, whose formatting may fail or panic.
+fn text(error: impl Into<BoxError>) -> String {
+    catch_unwind(AssertUnwindSafe(|| shortened(format_args!("{}", error.into()))))
+        .unwrap_or_else(|_| "an error without a text".to_owned())
+}
+
+/// Formats at most [`LONGEST_REASON`] characters.
+fn shortened(text: fmt::Arguments<'_>) -> String {
+    struct Shortened {
+        text: String,
+        left: usize,
+    }
+
+    impl fmt::Write for Shortened {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            for character in text.chars() {
+                self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
+                self.text.push(character);
+            }
+            Ok(())
+        }
+    }
+
+    let mut shortened = Shortened { text: String::new(), left: LONGEST_REASON };
+    // An error says that it is full, or that the text cannot be formatted any further.
+    let _ = shortened.write_fmt(text);
+    if shortened.text.is_empty() {
+        shortened.text.push_str("an error without a text");
+    }
+    shortened.text
+}

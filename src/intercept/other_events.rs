@@ -1,0 +1,92 @@
+use std::{fmt, mem};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tower::Service;
+
+use crate::webhook::{Delivered, ReplyBody};
+
+/// What an [`InterceptLayer`](super::InterceptLayer) does with events of other types: [`Refuse`] or
+/// [`Pass`]. It cannot be implemented outside this crate.
+///
+/// [`InterceptLayer::pass_other_events`](super::InterceptLayer::pass_other_events) has an example.
+pub trait OtherEvents<S, B>: Clone + sealed::Sealed
+where
+    S: Service<Request<B>>,
+{
+    /// What is held while a delivery is read, to pass its request on.
+    #[doc(hidden)]
+    type Held;
+
+    #[doc(hidden)]
+    const PASS: bool;
+
+    /// Takes the service that was made ready; a clone carries no readiness.
+    #[doc(hidden)]
+    fn hold(&self, inner: &mut S) -> Self::Held;
+
+    /// Passes an event of another type on, or returns the answer.
+    #[doc(hidden)]
+    fn pass(held: &mut Self::Held, delivered: Delivered) -> Result<S::Future, Response<ReplyBody>>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+
+    impl Sealed for super::Refuse {}
+    impl<B> Sealed for super::Pass<B> {}
+}
+
+/// Refuses events of other types with `422`: the default. See [`OtherEvents`].
+#[derive(Clone, Copy, Debug)]
+pub struct Refuse;
+
+impl<S: Service<Request<B>>, B> OtherEvents<S, B> for Refuse {
+    type Held = ();
+
+    const PASS: bool = false;
+
+    fn hold(&self, _: &mut S) {}
+
+    fn pass((): &mut (), delivered: Delivered) -> Result<S::Future, Response<ReplyBody>> {
+        Err(delivered.into_answer())
+    }
+}
+
+/// Passes events of other types on to the inner service. See [`OtherEvents`].
+pub struct Pass<B>(pub(super) fn(Bytes) -> B);
+
+impl<S: Service<Request<B>> + Clone, B> OtherEvents<S, B> for Pass<B> {
+    type Held = (S, fn(Bytes) -> B);
+
+    const PASS: bool = true;
+
+    fn hold(&self, inner: &mut S) -> Self::Held {
+        let clone = inner.clone();
+        (mem::replace(inner, clone), self.0)
+    }
+
+    fn pass(
+        (inner, body): &mut Self::Held,
+        delivered: Delivered,
+    ) -> Result<S::Future, Response<ReplyBody>> {
+        match delivered {
+            Delivered::OtherEvent(request) => Ok(inner.call(request.map(*body))),
+            answer => Err(answer.into_answer()),
+        }
+    }
+}
+
+impl<B> Clone for Pass<B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for Pass<B> {}
+
+impl<B> fmt::Debug for Pass<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pass")
+    }
+}

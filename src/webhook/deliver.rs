@@ -1,0 +1,208 @@
+//! The spine: one delivery, from its head to its answer.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body::Body;
+use tokio::time::{Instant, timeout};
+
+use super::{
+    Webhook,
+    admit::admit,
+    read::read,
+    reply::{ReplyBody, reply},
+    settings::Settings,
+};
+use crate::{
+    Verdict,
+    event::{DecodeError, Fulfilment, Status},
+    fulfil::Ended,
+    observe::{DeliveryEvent, DeliveryInfo, Span},
+};
+
+/// What became of a request.
+pub enum Delivered {
+    Answer(Response<ReplyBody>),
+    /// An event of another type, whole, for the service within.
+    OtherEvent(Request<Bytes>),
+}
+
+impl fmt::Debug for Delivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Delivered(..)")
+    }
+}
+
+impl Delivered {
+    /// Answers an event of another type as well.
+    pub(crate) fn into_answer(self) -> Response<ReplyBody> {
+        match self {
+            Self::Answer(answer) => answer,
+            Self::OtherEvent(_) => reply(Verdict::OtherEvent, None),
+        }
+    }
+}
+
+/// Why a delivery ends, or how its attempt did.
+struct End {
+    ended: Ended,
+    joined: bool,
+    problem: Option<&'static str>,
+}
+
+impl<E: Into<Ended>> From<E> for End {
+    fn from(ended: E) -> Self {
+        Self { ended: ended.into(), joined: false, problem: None }
+    }
+}
+
+/// Takes a request to its end. `pass` returns events of other types instead of refusing them.
+pub(super) async fn deliver<B>(
+    webhook: Webhook,
+    request: Request<B>,
+    pass: bool,
+    span: Span,
+) -> Delivered
+where
+    B: Body + Send + 'static,
+{
+    let settings = Arc::clone(&webhook.settings);
+    let mut delivery = Delivery::new(&settings, &span);
+    match delivery.run(&webhook, request, pass).await {
+        Ok(request) => {
+            // The application's to answer: neither an answer of ours nor a hang-up.
+            delivery.ended = true;
+            Delivered::OtherEvent(request)
+        }
+        Err(end) => Delivered::Answer(delivery.answer(&end)),
+    }
+}
+
+/// A delivery on its way. Dropped unfinished, it reports that the sender hung up.
+struct Delivery<'a> {
+    settings: &'a Settings,
+    span: &'a Span,
+    start: Instant,
+    secret: Option<usize>,
+    info: Option<DeliveryInfo>,
+    ended: bool,
+}
+
+impl<'a> Delivery<'a> {
+    fn new(settings: &'a Settings, span: &'a Span) -> Self {
+        let start = Instant::now();
+        Self { settings, span, start, secret: None, info: None, ended: false }
+    }
+
+    async fn run<B: Body>(
+        &mut self,
+        webhook: &Webhook,
+        request: Request<B>,
+        pass: bool,
+    ) -> Result<Request<Bytes>, End> {
+        let settings = self.settings;
+        let (head, body) = request.into_parts();
+        self.admitted(admit(&head, settings)?);
+        // Kept without need, the head would keep the transport's buffer from being used again.
+        let head = (pass || settings.access.judges_body()).then_some(head);
+
+        let bytes = timeout(self.left(), read(body, settings.body_limit))
+            .await
+            .map_err(|_elapsed| Verdict::BodyTimeout)??;
+        if settings.access.judges_body() {
+            self.admitted(settings.access.admit_body(head.as_ref(), &bytes)?);
+        }
+
+        let fulfilment = match Fulfilment::decode(bytes.clone()) {
+            Ok(fulfilment) => fulfilment,
+            Err(DecodeError::OtherEvent) => {
+                return match head {
+                    Some(head) if pass => Ok(Request::from_parts(head, bytes)),
+                    _ => Err(Verdict::OtherEvent.into()),
+                };
+            }
+            Err(DecodeError::NotJson { .. }) => return Err(Verdict::NotJson.into()),
+            Err(DecodeError::NotAFulfilment(problem)) => {
+                let end = End::from(Verdict::NotAFulfilment);
+                return Err(End { problem: Some(problem), ..end });
+            }
+        };
+        drop(bytes);
+        let info = self.info.insert(DeliveryInfo::from(&fulfilment));
+        self.span.set_info(info);
+        if fulfilment.status != Status::Pending {
+            return Err(Verdict::NotPending.into());
+        }
+
+        let mut listener = webhook.listen(fulfilment, self.span)?;
+        Err(match timeout(self.left(), listener.ended()).await {
+            Ok(ended) => End { joined: listener.joined, ..End::from(ended) },
+            Err(_elapsed) => End { joined: listener.joined, ..End::from(listener.unfinished()) },
+        })
+    }
+
+    fn admitted(&mut self, secret: Option<usize>) {
+        if let Some(position) = secret {
+            self.span.set_secret(position);
+            self.secret = secret;
+        }
+    }
+
+    fn left(&self) -> Duration {
+        self.settings.answer_within.saturating_sub(self.start.elapsed())
+    }
+
+    fn answer(&mut self, end: &End) -> Response<ReplyBody> {
+        self.ended = true;
+        let &End { ended: Ended { verdict, attempt }, joined, problem } = end;
+        let (secret, elapsed) = (self.secret, self.start.elapsed());
+        self.span.set_end(verdict, attempt, joined, elapsed);
+        self.settings.observers().emit(&DeliveryEvent::Answered {
+            verdict,
+            info: self.info.as_ref(),
+            attempt,
+            joined,
+            secret,
+            problem,
+            elapsed,
+        });
+        let mut answer = reply(verdict, problem);
+        if verdict == Verdict::Unauthorized {
+            if let Some(challenge) = self.settings.access.challenge() {
+                answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            }
+        }
+        answer
+    }
+}
+
+impl Drop for Delivery<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            let (info, elapsed) = (self.info.as_ref(), self.start.elapsed());
+            self.span.set_hung_up(elapsed);
+            self.settings.observers().emit(&DeliveryEvent::HungUp { info, elapsed });
+        }
+    }
+}
+
+/// Runs an attempt without HTTP, to its end.
+pub(super) async fn fulfil(webhook: &Webhook, fulfilment: Fulfilment, span: &Span) -> Verdict {
+    let mut delivery = Delivery::new(&webhook.settings, span);
+    let info = delivery.info.insert(DeliveryInfo::from(&fulfilment));
+    span.set_info(info);
+    let end = if fulfilment.status != Status::Pending {
+        Verdict::NotPending.into()
+    } else {
+        match webhook.listen(fulfilment, span) {
+            Ok(mut listener) => {
+                let ended = listener.ended().await;
+                End { joined: listener.joined, ..End::from(ended) }
+            }
+            Err(verdict) => verdict.into(),
+        }
+    };
+    delivery.answer(&end);
+    end.ended.verdict
+}

@@ -1,0 +1,69 @@
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+
+use crate::Verdict;
+
+/// The body of an answer: one short JSON object, `{"code": …, "message": …}`.
+///
+/// ```
+/// use http_body::Body;
+/// use tower_firstpromoter::ReplyBody;
+///
+/// // Its length is known, and it cannot fail.
+/// assert_eq!(ReplyBody::default().size_hint().exact(), Some(0));
+/// ```
+#[derive(Debug, Default)]
+pub struct ReplyBody(Full<Bytes>);
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+/// Creates the answer of a verdict; there is no other way to create one.
+pub(super) fn reply(verdict: Verdict, problem: Option<&'static str>) -> Response<ReplyBody> {
+    let body = match problem {
+        None => Bytes::from_static(verdict.answer().as_bytes()),
+        Some(problem) => explained(verdict, problem),
+    };
+    let mut response = Response::new(ReplyBody(Full::new(body)));
+    *response.status_mut() = verdict.status();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if verdict == Verdict::MethodNotAllowed {
+        headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
+    }
+    response.extensions_mut().insert(verdict);
+    response
+}
+
+#[cold]
+fn explained(verdict: Verdict, problem: &'static str) -> Bytes {
+    let code = verdict.code();
+    let mut body = serde_json::json!({ "code": code, "message": problem }).to_string();
+    body.push('\n');
+    body.into()
+}
