@@ -34,7 +34,14 @@ const EMAIL: &str = "jane.roe@example.com";
 type Log = Arc<Mutex<Vec<String>>>;
 
 /// Keeps a line of each request on its way to `service`.
-fn logged<S>(service: S) -> (Log, impl Service<Request<Full<Bytes>>, Response = S::Response, Error = S::Error, Future = S::Future> + Clone + Send)
+fn logged<S>(
+    service: S,
+) -> (
+    Log,
+    impl Service<Request<Full<Bytes>>, Response = S::Response, Error = S::Error, Future = S::Future>
+    + Clone
+    + Send,
+)
 where
     S: Service<Request<Full<Bytes>>> + Clone + Send,
 {
@@ -55,12 +62,24 @@ fn lines(log: &Log) -> Vec<String> {
 
 #[track_caller]
 fn nothing_written(log: &Log) {
-    let puts: Vec<_> = lines(log).into_iter().filter(|line| !line.starts_with("GET list?")).collect();
+    let puts: Vec<_> =
+        lines(log).into_iter().filter(|line| !line.starts_with("GET list?")).collect();
     assert!(puts.is_empty(), "{puts:?}");
 }
 
 /// A service with one answer.
-fn answers(status: u16, headers: &[(&'static str, &str)], body: impl Into<Bytes>) -> impl Service<Request<Full<Bytes>>, Response = Response<Full<Bytes>>, Error = Infallible, Future = Ready<Result<Response<Full<Bytes>>, Infallible>>> + Clone + Send + 'static {
+fn answers(
+    status: u16,
+    headers: &[(&'static str, &str)],
+    body: impl Into<Bytes>,
+) -> impl Service<
+    Request<Full<Bytes>>,
+    Response = Response<Full<Bytes>>,
+    Error = Infallible,
+    Future = Ready<Result<Response<Full<Bytes>>, Infallible>>,
+> + Clone
++ Send
++ 'static {
     let (mut head, ()) = Response::new(()).into_parts();
     head.status = StatusCode::from_u16(status).expect("a status");
     for (name, value) in headers {
@@ -235,7 +254,8 @@ async fn answers_that_are_no_list_are_typed_errors() {
         private(&format!("{error} {error:?}"));
     }
     let (_, service) = logged(answers(429, &[("retry-after", &soon)], vec![]));
-    let Err(Error::RateLimited { retry_after: Some(wait) }) = client(service).pending().await else {
+    let Err(Error::RateLimited { retry_after: Some(wait) }) = client(service).pending().await
+    else {
         panic!("a date is read, too");
     };
     assert!((900..=1_000).contains(&wait.as_secs()), "{wait:?}");
@@ -284,7 +304,10 @@ async fn nothing_hangs() {
         type Data = Bytes;
         type Error = io::Error;
 
-        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
             Poll::Pending
         }
     }
@@ -399,7 +422,8 @@ async fn the_answer_to_an_update_is_compared() {
     ] {
         let list = json!([payout(&payload(1))]).to_string();
         let client = client(service_fn(move |request: Request<Full<Bytes>>| {
-            let body = if request.method() == Method::PUT { answer.to_string() } else { list.clone() };
+            let body =
+                if request.method() == Method::PUT { answer.to_string() } else { list.clone() };
             ready(Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(body)))))
         }));
         assert_eq!(client.complete(&fulfilment(payload(1))).await, Err(expected));
@@ -413,8 +437,15 @@ fn what_cannot_be_meant_is_refused() {
         assert_eq!(refused, InvalidClient::Key, "{key:?}");
     }
     for url in [
-        "", "/", "firstpromoter.com", "ftp://firstpromoter.com", "http://", "https://a b/",
-        "http://user:password@127.0.0.1", "http://127.0.0.1/?key=1", "http://127.0.0.1/#top",
+        "",
+        "/",
+        "firstpromoter.com",
+        "ftp://firstpromoter.com",
+        "http://",
+        "https://a b/",
+        "http://user:password@127.0.0.1",
+        "http://127.0.0.1/?key=1",
+        "http://127.0.0.1/#top",
     ] {
         let refused = client(Account::new()).base_url(url).expect_err("no base URL");
         assert_eq!(refused, InvalidClient::BaseUrl, "{url:?}");
@@ -427,7 +458,10 @@ async fn a_base_url_may_name_the_api_or_not() {
         ("http://127.0.0.1:8080", "http://127.0.0.1:8080/api/v1/payouts/list"),
         ("http://127.0.0.1:8080/", "http://127.0.0.1:8080/api/v1/payouts/list"),
         ("https://firstpromoter.com/api/v1", "https://firstpromoter.com/api/v1/payouts/list"),
-        ("https://firstpromoter.com/api/v1/payouts/", "https://firstpromoter.com/api/v1/payouts/list"),
+        (
+            "https://firstpromoter.com/api/v1/payouts/",
+            "https://firstpromoter.com/api/v1/payouts/list",
+        ),
         ("https://proxy.test/fp", "https://proxy.test/fp/api/v1/payouts/list"),
     ] {
         let service = service_fn(move |request: Request<Full<Bytes>>| {

@@ -42,7 +42,8 @@ pub struct Client {
 }
 
 /// The service, without its types.
-type Send_ = dyn Fn(Request<Full<Bytes>>) -> BoxFuture<'static, Result<Answer, BoxError>> + Send + Sync;
+type Send_ =
+    dyn Fn(Request<Full<Bytes>>) -> BoxFuture<'static, Result<Answer, BoxError>> + Send + Sync;
 
 /// An answer's head, and its body if that could be read.
 type Answer = Response<Result<Bytes, BoxError>>;
@@ -132,15 +133,8 @@ impl Client {
         path: &str,
         query: &[(&str, &str)],
     ) -> Result<Bytes, Error> {
-        let mut pairs = form_urlencoded::Serializer::new(String::new());
-        let query = pairs.extend_pairs(query).finish();
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}?{query}", self.base))
-            .header("x-api-key", &self.key)
-            .header(header::ACCEPT, "application/json")
-            .header(header::USER_AGENT, concat!("tower-firstpromoter/", env!("CARGO_PKG_VERSION")))
-            .body(Full::default())
+        let request = self
+            .build(method, path, query)
             .map_err(|error| Error::Unavailable(error.to_string()))?;
         let answer = match timeout(REQUEST_TIMEOUT, (self.send)(request)).await {
             Ok(Ok(answer)) => answer,
@@ -160,6 +154,22 @@ impl Client {
             }
             status => Err(Error::Unavailable(format!("status {}", status.as_u16()))),
         }
+    }
+
+    fn build(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> http::Result<Request<Full<Bytes>>> {
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+        Request::builder()
+            .method(method)
+            .uri(format!("{}{path}?{query}", self.base))
+            .header("x-api-key", &self.key)
+            .header(header::ACCEPT, "application/json")
+            .header(header::USER_AGENT, concat!("tower-firstpromoter/", env!("CARGO_PKG_VERSION")))
+            .body(Full::default())
     }
 
     fn unread(&self, error: &(dyn StdError + 'static)) -> Error {

@@ -7,11 +7,14 @@
 //! does not hold as pending. [The guide](crate::guide::closing_the_loop) tells when to use which.
 
 mod client;
+mod confirm;
 mod error;
 mod payouts;
+mod reconcile;
 
 pub use self::{
     client::{Client, InvalidClient},
     error::{Error, Mismatch},
     payouts::Pending,
+    reconcile::{Failure, Reconciliation},
 };

@@ -89,8 +89,8 @@ impl Client {
         let id = expected.id.to_string();
         let query = [("id", &*id), ("status", "completed")];
         let answer = self.request(Method::PUT, "/update", &query).await?;
-        let answer = Fulfilment::from_payout(answer)
-            .map_err(|_| Error::Unreadable("it is not a payout"))?;
+        let answer =
+            Fulfilment::from_payout(answer).map_err(|_| Error::Unreadable("it is not a payout"))?;
         let same = answer.id == expected.id && compare(expected, &answer).is_ok();
         if !same || answer.status != Status::Completed {
             return Err(Mismatch::Answer.into());

@@ -186,7 +186,11 @@ impl State {
         }
     }
 
-    fn list(&self, query: &BTreeMap<String, String>, status: Option<&str>) -> Response<Full<Bytes>> {
+    fn list(
+        &self,
+        query: &BTreeMap<String, String>,
+        status: Option<&str>,
+    ) -> Response<Full<Bytes>> {
         let page = query.get("page").and_then(|page| page.parse().ok()).unwrap_or(1_usize).max(1);
         let promoter = query.get("promoter_id");
         // The youngest first.
@@ -203,7 +207,8 @@ impl State {
             let problem = "You need to find the payout by id.";
             return error(StatusCode::UNPROCESSABLE_ENTITY, problem);
         };
-        let Some((id, payout)) = id.parse().ok().and_then(|id| Some((id, self.payouts.get_mut(&id)?)))
+        let Some((id, payout)) =
+            id.parse().ok().and_then(|id| Some((id, self.payouts.get_mut(&id)?)))
         else {
             return error(StatusCode::NOT_FOUND, "Payment not found");
         };
