@@ -87,6 +87,9 @@ mod fulfil;
 pub mod intercept;
 pub mod observe;
 pub mod store;
+#[cfg(feature = "testkit")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testkit")))]
+pub mod testkit;
 mod verdict;
 mod webhook;
 

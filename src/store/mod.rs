@@ -18,6 +18,8 @@ mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
+mod postgres_table;
+#[cfg(feature = "postgres")]
 mod postgres_journal;
 mod record;
 #[cfg(feature = "redb")]
