@@ -6,14 +6,16 @@ use std::{
     future::{Future, ready},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures::future::{join, join_all};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
+use tokio::time::Instant;
 use tower::{Service, ServiceExt, service_fn};
 use tower_firstpromoter::{
     Access, Fulfil, Outcome, Verdict, Webhook,
@@ -21,7 +23,7 @@ use tower_firstpromoter::{
     event::{Fulfilment, FulfilmentId},
     observe::DeliveryEvent,
     store::MemoryStore,
-    testkit::{Account, Payload},
+    testkit::{Account, FirstPromoter, Mishap, Payload, Status},
 };
 
 #[path = "support/http.rs"]
@@ -57,6 +59,10 @@ impl Fulfil for Credits {
 }
 
 impl Credits {
+    fn times(&self, id: FulfilmentId) -> usize {
+        self.0.lock().expect("whole").get(&id.get()).map_or(0, |times| *times as usize)
+    }
+
     #[track_caller]
     fn assert_once_each(&self, ids: impl IntoIterator<Item = u64>) {
         let expected: BTreeMap<_, _> = ids.into_iter().map(|id| (id, 1)).collect();
@@ -74,13 +80,18 @@ fn payload(id: u64) -> Payload {
     payload.with("/data/promoter/email", EMAIL)
 }
 
-/// 130 payouts on three pages, every fifth in cash; and the ids of the others.
+/// An account of 130 payouts on three pages, every fifth in cash; and the ids of the others.
 fn account() -> (Account, Vec<u64>) {
     let account = Account::new();
+    let ours = fill(&account);
+    (account, ours)
+}
+
+fn fill(account: &Account) -> Vec<u64> {
     for id in 1..=130 {
         account.add(&if id % 5 == 0 { payload(id).unit("cash") } else { payload(id) });
     }
-    (account, (1..=130).filter(|id| id % 5 != 0).collect())
+    (1..=130).filter(|id| id % 5 != 0).collect()
 }
 
 fn ids(ids: &[FulfilmentId]) -> Vec<u64> {
@@ -187,27 +198,83 @@ fn failing<B: Send + 'static>(
 /// Two machines over one store start at the same moment, and deliveries arrive meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_at_once_beside_deliveries() {
-    let (account, ours) = account();
     let (credits, store) = (Credits::default(), MemoryStore::new(1_000));
-    let url = serve(account.clone()).await;
     let (one, two) = (webhook(&credits, &store), webhook(&credits, &store));
+    let sender = FirstPromoter::new(one.clone(), &format!("/?key={SECRET}")).retries(0);
+    let account = sender.account();
+    let ours = fill(&account);
+    let url = serve(account.clone()).await;
     let (client, other) = (client(&url, KEY), client(&url, KEY));
     let deliveries = ours.iter().filter(|id| *id % 3 == 0).map(|&id| {
-        let webhook = one.clone();
-        async move { deliver(&webhook, &payload(id)).await }
+        let sender = sender.clone();
+        async move { sender.send(&payload(id), Mishap::None).await }
     });
-    let (verdicts, (first, second)) =
+    let (_, (first, second)) =
         join(join_all(deliveries), join(one.reconcile(&client), two.reconcile(&other))).await;
-    for verdict in verdicts {
-        assert!(matches!(verdict, Verdict::Fulfilled | Verdict::InProgress), "{verdict:?}");
-    }
     credits.assert_once_each(ours.clone());
     // One of them may have left what the other was at.
     let last = one.reconcile(&client).await;
     credits.assert_once_each(ours.clone());
-    completed_once_each(&account, &ours);
+    assert_eq!(ids(&account.completed()), ours);
+    assert_eq!(account.pending().len(), 26);
+    let mut updates = ids(&account.updates());
+    updates.sort_unstable();
     let completed: usize = [&first, &second, &last].iter().map(|run| run.completed.len()).sum();
-    assert_eq!(completed, ours.len());
+    assert_eq!(completed, updates.len());
+    updates.dedup();
+    assert_eq!(completed, updates.len(), "written twice");
+}
+
+/// FirstPromoter gives up on what it sent on three days without an answer.
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_three_days() {
+    let (credits, store) = (Credits::default(), MemoryStore::new(1_000));
+    let webhook = webhook(&credits, &store);
+    let (up, application) = (Arc::new(AtomicBool::new(true)), webhook.clone());
+    let power = up.clone();
+    let service = service_fn(move |request: Request<Full<Bytes>>| {
+        let (up, application) = (up.load(Ordering::SeqCst), application.clone());
+        async move {
+            match up {
+                true => application.oneshot(request).await.map_err(tower::BoxError::from),
+                false => Err("connection refused".into()),
+            }
+        }
+    });
+    let sender = FirstPromoter::new(service, &format!("/?key={SECRET}"));
+    let account = sender.account();
+    let day = async |ids: std::ops::RangeInclusive<u64>, mishap| {
+        let sent = ids.map(|id| (sender.clone(), payload(id)));
+        let sent = sent.map(|(sender, payload)| async move { sender.send(&payload, mishap).await });
+        join_all(sent).await
+    };
+
+    // Before: all is well.
+    for case in day(1..=20, Mishap::None).await {
+        assert_eq!(case.status, Status::Completed);
+    }
+    power.store(false, Ordering::SeqCst);
+    let start = Instant::now();
+    for ids in [21..=60, 61..=100, 101..=140] {
+        for case in day(ids, Mishap::None).await {
+            assert_eq!((case.status, case.deliveries.len()), (Status::HasIssues, 8));
+        }
+        account.add(&payload(1_000 + start.elapsed().as_secs()).unit("cash"));
+        tokio::time::sleep(Duration::from_secs(3 * 3600)).await;
+    }
+    assert!(start.elapsed() >= Duration::from_secs(3 * 86_400));
+    power.store(true, Ordering::SeqCst);
+    credits.assert_once_each(1..=20);
+    assert_eq!(account.pending().len(), 123);
+
+    let client = in_process(&account);
+    let (_, report) = join(day(141..=160, Mishap::AnswerLost), webhook.reconcile(&client)).await;
+    assert!((120..=140).contains(&report.completed.len()), "{report}");
+    let again = webhook.reconcile(&client).await;
+    assert_eq!((again.completed.len(), again.skipped_cash.len()), (0, 3));
+    credits.assert_once_each(1..=160);
+    assert_eq!(ids(&account.completed()), (1..=160).collect::<Vec<_>>());
+    sender.audit(&payload(10_000), async |id| credits.times(id)).await.assert_ok();
 }
 
 #[tokio::test(start_paused = true)]
@@ -359,7 +426,7 @@ async fn the_rate_limit_is_reached() {
     ));
     let mut runs = 1;
     while account.pending().len() > 26 {
-        tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
+        tokio::time::sleep(Duration::from_secs(3600)).await;
         let _ = webhook.reconcile(&client).await;
         runs += 1;
     }

@@ -333,8 +333,8 @@ impl Table {
         Ok(self.pool.ask(&self.pool.spare, &begin).await?.0)
     }
 
-    /// Writes a record, and returns whether it may be written: it is not fulfilled and names the
-    /// same promoter, and the transaction is the one that is given.
+    /// Writes a record, and returns whether it may be written: it is not fulfilled, names the same
+    /// promoter or was never run, and the transaction is the one that is given.
     pub(super) async fn write(
         &self,
         connection: &mut Connection,
@@ -350,13 +350,15 @@ impl Table {
              WHERE coalesce($12 = {NOW}, true) \
              AND set_config('synchronous_commit', 'on', true) = 'on' \
              AND set_config('lock_timeout', '3000', true) <> '' \
-             ON CONFLICT (namespace, id) DO UPDATE SET unit = excluded.unit, \
-             amount = excluded.amount, cust_id = excluded.cust_id, state = excluded.state, \
-             attempts = greatest(f.attempts, excluded.attempts), reason = CASE \
+             ON CONFLICT (namespace, id) DO UPDATE SET promoter_id = excluded.promoter_id, \
+             unit = excluded.unit, amount = excluded.amount, cust_id = excluded.cust_id, \
+             state = excluded.state, attempts = greatest(f.attempts, excluded.attempts), \
+             reason = CASE \
              WHEN excluded.state = 'started' AND f.state IN ('started', 'in_doubt') THEN f.reason \
              ELSE excluded.reason END, run = excluded.run, runs_within = excluded.runs_within, \
              started_at = excluded.started_at, changed = clock_timestamp() \
-             WHERE f.state <> 'fulfilled' AND f.promoter_id = excluded.promoter_id"
+             WHERE f.state <> 'fulfilled' AND (f.promoter_id = excluded.promoter_id \
+             OR f.state = 'failed' AND f.attempts = 0)"
         );
         let within = run.map(|_| milliseconds(claim.attempt_within()));
         let written = query(AssertSqlSafe(write))

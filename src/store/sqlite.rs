@@ -102,9 +102,10 @@ const ROWS: &str = "SELECT id, unit, amount, promoter_id, cust_id, state, attemp
 const RECORD: &str = "INSERT INTO firstpromoter_fulfilments AS f (namespace, id, unit, amount, \
     promoter_id, cust_id, state, attempts, reason, first_seen, changed) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10) \
-    ON CONFLICT (namespace, id) DO UPDATE SET unit = excluded.unit, amount = excluded.amount, \
-    cust_id = excluded.cust_id, state = excluded.state, attempts = excluded.attempts, \
-    reason = excluded.reason, changed = excluded.changed WHERE f.state <> 'fulfilled'";
+    ON CONFLICT (namespace, id) DO UPDATE SET promoter_id = excluded.promoter_id, \
+    unit = excluded.unit, amount = excluded.amount, cust_id = excluded.cust_id, \
+    state = excluded.state, attempts = excluded.attempts, reason = excluded.reason, \
+    changed = excluded.changed WHERE f.state <> 'fulfilled'";
 
 const RESOLVE: &str = "UPDATE firstpromoter_fulfilments SET state = ?3, reason = ?4, changed = ?5 \
     WHERE namespace = ?1 AND id = ?2 AND state = 'in_doubt'";

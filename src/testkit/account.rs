@@ -70,11 +70,11 @@ impl Account {
     ///
     /// # Panics
     ///
-    /// If the payload has no `data` that is an object.
+    /// If the payload is raw, or its `data` is not an object.
+    #[track_caller]
     pub fn add(&self, payload: &Payload) {
-        let body: Value = serde_json::from_slice(&payload.to_bytes()).unwrap_or_default();
-        let mut data = body["data"].clone();
-        assert!(data.is_object(), "a payout is a JSON object in `data`");
+        let mut data = payload.get("/data").cloned().unwrap_or_default();
+        assert!(data.is_object(), "a payout is an object in `data`");
         for name in ["promoter", "campaign"] {
             if let Some(object) = data.get_mut(name).and_then(Value::as_object_mut) {
                 object.retain(|name, _| !is_left_out(name));
@@ -141,10 +141,14 @@ impl Account {
         self.state().calls
     }
 
-    /// Sets a payout's status, as FirstPromoter does after an answer of `200`.
-    pub(super) fn set_status(&self, id: u64, status: &str) {
+    pub(super) fn is_completed(&self, id: u64) -> bool {
+        self.state().payouts.get(&id).is_some_and(|payout| payout["status"] == "completed")
+    }
+
+    /// Sets a member of a payout.
+    pub(super) fn set(&self, id: u64, name: &str, value: impl Into<Value>) {
         if let Some(payout) = self.state().payouts.get_mut(&id) {
-            payout["status"] = status.into();
+            payout[name] = value.into();
         }
     }
 

@@ -37,15 +37,18 @@
 //! }
 //! ```
 //!
-//! [`FirstPromoter::send`] sends one fulfilment with one [`Mishap`]; [`Payload`] builds what it sends.
+//! [`FirstPromoter::send`] sends one fulfilment with one [`Mishap`]; [`Payload`] builds what it sends;
+//! [`Account`] answers as FirstPromoter's API does.
 //! `store_contract` and `namespace_contract` check a [`Store`](crate::store::Store) of your own.
 
+mod account;
 mod oddity;
 mod payload;
 mod report;
 mod simulator;
 
 pub use self::{
+    account::Account,
     payload::Payload,
     report::{Case, Delivery, Fault, Mishap, Report, Status},
     simulator::{FirstPromoter, NotIntercepted},
