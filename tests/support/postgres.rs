@@ -20,7 +20,7 @@ use std::{
 use futures::FutureExt;
 use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions, raw_sql};
 use tempfile::TempDir;
-use tower_firstpromoter::once::{PostgresStore, PostgresTx};
+use tower_firstpromoter::store::{PostgresStore, PostgresTx};
 
 /// Runs a story in a database of its own, which is dropped when the story ends. Where there is no
 /// PostgreSQL it says so and runs nothing; that is a failure where `CI` is set.
