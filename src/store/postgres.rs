@@ -203,11 +203,10 @@ impl PostgresStore {
         let same = query_scalar(AssertSqlSafe(same)).bind(now).fetch_one(&mut *connection);
         let (ours, keep) = match timeout(ANSWER_WITHIN, same).await {
             Ok(Ok(same)) => (same, same),
-            // Aborted by an error, which is the handler's business, or no longer there.
-            _ => match timeout(ANSWER_WITHIN, connection.ping()).await {
-                Ok(Ok(())) => (self.0.is_held(claim.id(), pid).await.unwrap_or(false), false),
-                _ => (true, false),
-            },
+            // The connection is lost, and the transaction with it.
+            Ok(Err(_)) if connection.ping().await.is_err() => (true, false),
+            // An error of the handler's has aborted it, or its statement still runs.
+            _ => (self.0.is_held(claim.id(), pid).await.unwrap_or(false), false),
         };
         if !ours {
             end = End::InDoubt(match end {

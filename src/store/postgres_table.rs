@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     Begin, Claim, InvalidNamespace, Record, State,
     postgres::PostgresTx,
-    record::{Ended, decide, namespace, resolved},
+    record::{CUT_OFF, Ended, decide, namespace, resolved},
     sql::{self, Known, Problem, TABLE},
 };
 use crate::event::FulfilmentId;
@@ -354,8 +354,9 @@ impl Table {
              unit = excluded.unit, amount = excluded.amount, cust_id = excluded.cust_id, \
              state = excluded.state, attempts = greatest(f.attempts, excluded.attempts), \
              reason = CASE \
-             WHEN excluded.state = 'started' AND f.state IN ('started', 'in_doubt') THEN f.reason \
-             ELSE excluded.reason END, run = excluded.run, runs_within = excluded.runs_within, \
+             WHEN excluded.state IN ('started', 'in_doubt') AND f.state IN ('started', 'in_doubt') \
+             THEN coalesce(excluded.reason, f.reason, '{CUT_OFF}') ELSE excluded.reason END, \
+             run = excluded.run, runs_within = excluded.runs_within, \
              started_at = excluded.started_at, changed = clock_timestamp() \
              WHERE f.state <> 'fulfilled' AND (f.promoter_id = excluded.promoter_id \
              OR f.state = 'failed' AND f.attempts = 0)"
@@ -389,7 +390,8 @@ impl Table {
         let Found { name, .. } = self.found().await?;
         let row = self.row(id);
         let finish = format!(
-            "UPDATE {name} f SET state = $1, reason = $2, attempts = $3, \
+            "UPDATE {name} f SET state = $1, attempts = $3, \
+             reason = CASE $1 WHEN 'in_doubt' THEN coalesce($2, f.reason) ELSE $2 END, \
              changed = clock_timestamp() WHERE {row} AND f.run = $4 AND f.state IN ('started', $1)"
         );
         let mut connection = self.brief(None).await?;
@@ -446,7 +448,8 @@ impl Table {
         let Found { name, .. } = self.found().await?;
         let read = format!(
             "SET LOCAL statement_timeout = 4000; SELECT f.id::text, f.unit, f.amount::text, \
-             f.promoter_id::text, f.cust_id, {SHOWN}, f.attempts, f.reason, \
+             f.promoter_id::text, f.cust_id, {SHOWN}, f.attempts, \
+             CASE {SHOWN} WHEN 'in_doubt' THEN coalesce(f.reason, '{CUT_OFF}') ELSE f.reason END, \
              (extract(epoch FROM f.first_seen) * 1000000)::bigint, \
              (extract(epoch FROM f.changed) * 1000000)::bigint FROM {name} f WHERE {which}"
         );
@@ -540,9 +543,8 @@ fn ends<Tx>(known: Option<Known>, claim: &Claim) -> Option<Begin<Tx>> {
 
 /// State, promoter and attempts, in this and the next two columns.
 fn known_in(row: &PgRow, column: usize) -> Result<Option<Known>, Problem> {
-    let Some(state) = row.try_get::<Option<&str>, _>(column)? else { return Ok(None) };
-    let (promoter, attempts) = (row.try_get(column + 1)?, row.try_get(column + 2)?);
-    sql::known(state, promoter, attempts).map(Some)
+    let Some(promoter) = row.try_get::<Option<&str>, _>(column + 1)? else { return Ok(None) };
+    sql::known(row.try_get(column)?, promoter, row.try_get(column + 2)?).map(Some)
 }
 
 /// For `SET` and `interval`, which take 24 days of it.

@@ -164,136 +164,74 @@ fn event_id(id: u64) -> u64 {
     id.wrapping_mul(64).wrapping_add(13_007_875)
 }
 
-/// The example of the sender's documentation, with every `null` and `""` filled in that may hold
-/// something worth protecting.
+/// The example of the sender's documentation, with every `null` and `""` that may hold a secret filled.
 fn documented(id: u64) -> Value {
     json!({
         "event": {
-            "id": event_id(id),
-            "type": "fulfilment_pending",
-            "created_at": "2023-08-23T11:06:02.663Z"
+            "id": event_id(id), "type": "fulfilment_pending", "created_at": "2023-08-23T11:06:02.663Z"
         },
         "data": {
-            "id": id,
-            "status": "pending",
-            "amount": 3,
-            "date_paid": null,
-            "due_date": null,
-            "unit": "free_months",
-            "created_at": "2023-08-23T11:06:02.607Z",
-            "has_issues": false,
-            "reward": {
-                "id": 109_465,
-                "amount": null,
-                "type": "per_promotion",
-                "unit": "free_months",
-                "name": "Free subscription months",
-                "per_of_sale": 0,
-                "default_promo_code": null
-            },
+            "id": id, "status": "pending", "amount": 3, "unit": "free_months", "has_issues": false,
+            "date_paid": null, "due_date": null, "created_at": "2023-08-23T11:06:02.607Z",
+            "reward": rule(109_465, "per_promotion", None),
             "promoter": promoter(),
-            "campaign": campaign()
+            "campaign": {
+                "id": 17_476, "name": "Campaign Name", "description": "Private campaign with 2 plans",
+                "landing_url": "https://www.your-company.example", "private": false, "color": "#42a5f5",
+                "default_webhook_url": "https://app.example/hook?key=invented-webhook-secret",
+                "auto_approve_rewards": true, "auto_approve_promoters": false, "offer": null,
+                "referral_reward": {
+                    "id": 90_548, "amount": null, "type": "per_referral", "unit": "cash",
+                    "name": "35% recurring commission", "per_of_sale": 35, "default_promo_code": null
+                },
+                "promotion_reward": null, "target_reward": null
+            }
         }
     })
 }
 
 fn promoter() -> Value {
     json!({
-        "id": 5_272_969,
-        "status": "active",
-        "cust_id": "user-1",
-        "email": "promoter@example.com",
-        "created_at": "2023-02-08T06:25:28.004Z",
-        "temp_password": "invented-password",
-        "default_promotion_id": 5_680_057,
-        "pref": "i790yc6",
-        "default_ref_id": "referralid18",
-        "note": "invented note",
-        "w8_form_url": null,
-        "w9_form_url": "https://forms.example/invented-w9.pdf",
-        "parent_promoter_id": null,
+        "id": 5_272_969, "status": "active", "cust_id": "user-1", "email": "promoter@example.com",
+        "created_at": "2023-02-08T06:25:28.004Z", "temp_password": "invented-password",
+        "auth_token": "invented-token-sfCThGt-2", "default_promotion_id": 5_680_057,
+        "pref": "i790yc6", "default_ref_id": "referralid18", "note": "invented note",
+        "w8_form_url": null, "w9_form_url": "https://forms.example/invented-w9.pdf",
+        "parent_promoter_id": null, "paid_balance": null,
         "earnings_balance": { "cash": 882, "free_months": 3 },
         "current_balance": { "cash": 882, "free_months": 3 },
-        "paid_balance": null,
-        "auth_token": "invented-token-sfCThGt-2",
         "profile": {
-            "id": 5_306_304,
-            "first_name": "Ingeborg",
-            "last_name": "Inventada",
-            "website": "https://ingeborg.example",
-            "company_name": "Invented Ltd",
-            "phone_number": "+44 20 7946 0958",
-            "address": "1 Invented Street",
-            "vat_id": "GB999999973",
-            "country": "GB",
-            "paypal_email": "ingeborg@paypal.example",
-            "avatar_url": "",
-            "description": null,
+            "id": 5_306_304, "first_name": "Ingeborg", "last_name": "Inventada",
+            "website": "https://ingeborg.example", "company_name": "Invented Ltd",
+            "phone_number": "+44 20 7946 0958", "address": "1 Invented Street",
+            "vat_id": "GB999999973", "country": "GB", "paypal_email": "ingeborg@paypal.example",
+            "avatar_url": "", "description": null,
             "social_accounts": {
-                "twitter": { "url": "https://twitter.example/ingeborg" },
-                "youtube": { "url": "" },
-                "facebook": { "url": "" },
-                "linkedin": { "url": "" },
-                "instagram": { "url": "" }
+                "twitter": { "url": "https://twitter.example/ingeborg" }, "youtube": { "url": "" },
+                "facebook": { "url": "" }, "linkedin": { "url": "" }, "instagram": { "url": "" }
             }
         },
         "promotions": []
     })
 }
 
-fn campaign() -> Value {
+fn rule(id: u64, kind: &str, amount: Option<u64>) -> Value {
     json!({
-        "id": 17_476,
-        "name": "Campaign Name",
-        "landing_url": "https://www.your-company.example",
-        "description": "Private campaign with 2 plans",
-        "private": false,
-        "color": "#42a5f5",
-        "default_webhook_url": "https://app.example/hook?key=invented-webhook-secret",
-        "auto_approve_rewards": true,
-        "auto_approve_promoters": false,
-        "offer": null,
-        "referral_reward": {
-            "id": 90_548,
-            "amount": null,
-            "type": "per_referral",
-            "unit": "cash",
-            "name": "35% recurring commission",
-            "per_of_sale": 35,
-            "default_promo_code": null
-        },
-        "promotion_reward": null,
-        "target_reward": null
+        "id": id, "amount": amount, "type": kind, "unit": "free_months",
+        "name": "Free subscription months", "per_of_sale": 0, "default_promo_code": null
     })
 }
 
 fn promotion(number: u64) -> Value {
-    let rule = |id: u64, kind: &str| {
-        json!({
-            "id": id,
-            "amount": 0,
-            "type": kind,
-            "unit": "free_months",
-            "name": "Free subscription months",
-            "per_of_sale": 0,
-            "default_promo_code": ""
-        })
-    };
     json!({
-        "id": 5_680_057 + number,
-        "status": "offer_running",
-        "ref_id": format!("referralid{number}"),
-        "promo_code": "INVENTED10",
-        "campaign_id": 17_476 + number,
+        "id": 5_680_057 + number, "status": "offer_running", "promo_code": "INVENTED10",
+        "ref_id": format!("referralid{number}"), "campaign_id": 17_476 + number,
         "campaign_name": format!("Campaign Name {number}"),
         "referral_link": format!("https://www.your-company.example#_r_referralid{number}"),
-        "customer_promo_code": null,
-        "target_reached_at": null,
-        "visitors_count": 12,
-        "leads_count": 3,
-        "customers_count": 1,
-        "current_referral_reward": rule(90_548, "per_referral"),
-        "current_promotion_reward": rule(109_465, "per_promotion"),
-        "current_target_reward": rule(109_466, "target")
+        "customer_promo_code": null, "target_reached_at": null,
+        "visitors_count": 12, "leads_count": 3, "customers_count": 1,
+        "current_referral_reward": rule(90_548, "per_referral", Some(0)),
+        "current_promotion_reward": rule(109_465, "per_promotion", Some(0)),
+        "current_target_reward": rule(109_466, "target", Some(0))
     })
 }

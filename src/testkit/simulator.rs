@@ -244,38 +244,11 @@ impl FirstPromoter {
     /// If the URL has a query or a user, or there is an added [`header`](FirstPromoter::header), a
     /// stranger sends a fulfilment without them.
     ///
+    /// [This module](super) shows an example.
+    ///
     /// # Panics
     ///
     /// As [`send`](FirstPromoter::send).
-    ///
-    /// ```
-    /// # use std::{convert::Infallible, sync::{Arc, Mutex}};
-    /// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn};
-    /// use tower_firstpromoter::{store::MemoryStore, testkit::{Fault, FirstPromoter, Payload}};
-    ///
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
-    /// let ledger = Arc::new(Mutex::new(Vec::new()));
-    /// let written = ledger.clone();
-    /// let handler = fulfil_fn(move |fulfilment: Fulfilment| {
-    ///     written.lock().unwrap().push(fulfilment.id);
-    ///     async { Ok::<_, Infallible>(Outcome::Fulfilled) }
-    /// });
-    /// let webhook = |records| {
-    ///     let access = Access::query("key", "at least sixteen bytes").unwrap();
-    ///     Webhook::new(handler.clone(), MemoryStore::new(records), access)
-    /// };
-    /// let times = async |id| ledger.lock().unwrap().iter().filter(|found| **found == id).count();
-    ///
-    /// let url = "/?key=at+least+sixteen+bytes";
-    /// let report = FirstPromoter::new(webhook(1_000), url).audit(&Payload::new(1), times).await;
-    /// report.assert_ok();
-    ///
-    /// // A store that forgets too early is found out.
-    /// let report = FirstPromoter::new(webhook(1), url).audit(&Payload::new(1_000), times).await;
-    /// assert!(report.faults().all(|case| case.fault == Some(Fault::FulfilledTwice)));
-    /// assert!(report.faults().any(|case| case.name == "equal fulfilments at once"));
-    /// # }
-    /// ```
     pub async fn audit(
         &self,
         fulfilment: &Payload,
@@ -402,6 +375,7 @@ impl FirstPromoter {
             }
         };
         match status {
+            _ if self.account.is_completed(payload.id()) => status = Status::Completed,
             Status::Completed => self.account.set(payload.id(), "status", "completed"),
             Status::HasIssues => self.account.set(payload.id(), "has_issues", true),
             Status::Pending => {}
@@ -430,13 +404,10 @@ impl FirstPromoter {
     ) -> Delivery {
         let sent = Instant::now();
         let answer = self.post(self.request(payload));
-        let within = match mishap {
-            Mishap::HangUp(after) => after.min(SENDER_WITHIN),
-            _ => SENDER_WITHIN,
-        };
-        let waits = match mishap {
-            Mishap::HangUpAtWait(waits) => waits,
-            _ => usize::MAX,
+        let (within, waits) = match mishap {
+            Mishap::HangUp(after) => (after.min(SENDER_WITHIN), usize::MAX),
+            Mishap::HangUpAtWait(waits) => (SENDER_WITHIN, waits),
+            _ => (SENDER_WITHIN, usize::MAX),
         };
         let answer = timeout(within, at_most(waits, answer)).await;
         let took = sent.elapsed();
@@ -464,11 +435,8 @@ impl FirstPromoter {
 
     /// Turns a panic of the service into a connection that breaks off, as a server does.
     async fn post(&self, request: Request<Full<Bytes>>) -> Result<Answer, BoxError> {
-        let answer = async { (self.post)(request).await };
-        match AssertUnwindSafe(answer).catch_unwind().await {
-            Ok(answer) => answer,
-            Err(_panic) => Err("the service panicked".into()),
-        }
+        let answer = AssertUnwindSafe(async { (self.post)(request).await }).catch_unwind().await;
+        answer.unwrap_or_else(|_panic| Err("the service panicked".into()))
     }
 
     fn request(&self, payload: &Payload) -> Request<Full<Bytes>> {
@@ -483,15 +451,11 @@ impl FirstPromoter {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CONTENT_LENGTH, length);
         let (user, host) = self.authority();
-        if let Ok(host) = HeaderValue::from_str(host) {
-            headers.insert(header::HOST, host);
-        }
+        headers.extend(host.parse().map(|host| (header::HOST, host)));
         if let Some(user) = user {
-            let token = BASE64_STANDARD
-                .encode(percent_encoding::percent_decode_str(user).collect::<Vec<_>>());
-            if let Ok(basic) = HeaderValue::from_str(&format!("Basic {token}")) {
-                headers.insert(header::AUTHORIZATION, basic);
-            }
+            let user: Vec<_> = percent_encoding::percent_decode_str(user).collect();
+            let basic = format!("Basic {}", BASE64_STANDARD.encode(user));
+            headers.extend(basic.parse().map(|basic| (header::AUTHORIZATION, basic)));
         }
         headers.extend(self.headers.clone());
         request
@@ -528,15 +492,13 @@ impl FirstPromoter {
     }
 }
 
-/// Long enough to tell a running clock from a paused one.
-const GLANCE: Duration = Duration::from_millis(500);
-
 async fn clock_is_paused() -> bool {
-    // A busy machine can make one glance slow on a paused clock, too.
+    const SHORT: Duration = Duration::from_millis(500);
+    // A busy machine can make one sleep slow on a paused clock, too.
     for _ in 0..3 {
         let start = std::time::Instant::now();
-        sleep(GLANCE).await;
-        if start.elapsed() < GLANCE / 2 {
+        sleep(SHORT).await;
+        if start.elapsed() < SHORT / 2 {
             return true;
         }
     }
@@ -554,42 +516,19 @@ impl fmt::Debug for FirstPromoter {
 
 /// The error of [`FirstPromoter::check_path`], where there is an example: fulfilments sent to this URL
 /// would be lost.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotIntercepted {
     /// Something else answered, with this status.
+    #[error("no webhook answered at this path, but something else: {0}")]
     Elsewhere(StatusCode),
     /// A webhook answered, and would refuse every delivery.
+    #[error("a webhook answered at this path, and refused the delivery: {}", .0.code())]
     Refused(Verdict),
     /// Nothing answered.
+    #[error("nothing answered at this path")]
     NoAnswer,
 }
-
-impl fmt::Display for NotIntercepted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Elsewhere(status) => {
-                write!(f, "no webhook answered at this path, but something else: {status}")
-            }
-            Self::Refused(Verdict::Unauthorized) => {
-                f.write_str("a webhook answered at this path, and the URL lacks the right secret")
-            }
-            Self::Refused(verdict) => {
-                write!(f, "a webhook answered at this path, and refused: {}", verdict.code())
-            }
-            Self::NoAnswer => f.write_str("nothing answered at this path"),
-        }
-    }
-}
-
-impl fmt::Debug for NotIntercepted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What a test that expects it to be intercepted prints.
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::error::Error for NotIntercepted {}
 
 async fn post<S, B>(mut service: S, request: Request<Full<Bytes>>) -> Result<Answer, BoxError>
 where

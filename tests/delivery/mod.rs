@@ -6,24 +6,31 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
-use tower_firstpromoter::{Access, Outcome, ReplyBody, Verdict, event::Fulfilment};
+use tower_firstpromoter::{
+    Access, Fulfil, Outcome, ReplyBody, Verdict, Webhook, event::Fulfilment, store::MemoryStore,
+};
 
 /// The documented example.
 pub(crate) const DOCUMENTED: &str = include_str!("documented.json");
 
-/// As little as can be granted.
+/// The shortest fulfilment.
 pub(crate) const LEAST: &str = r#"{"event":{"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7}}}"#;
 
 pub(crate) const KEY: &str = "an old secret, 16+";
 pub(crate) const URI: &str = "/hook?key=an+old+secret,+16%2B";
 
 pub(crate) fn access() -> Access {
-    Access::query("key", KEY)
+    Access::query("key", KEY).expect("a secret")
+}
+
+/// Journalled in memory.
+pub(crate) fn webhook(handler: impl Fulfil) -> Webhook {
+    Webhook::new(handler, MemoryStore::new(1_000), access())
 }
 
 /// A handler for where none should be called.
 pub(crate) async fn never(_: Fulfilment) -> Result<Outcome, String> {
-    panic!("this delivery was not to be granted")
+    panic!("the handler was called")
 }
 
 pub(crate) async fn fulfilled(_: Fulfilment) -> Result<Outcome, String> {

@@ -28,6 +28,14 @@ pub(crate) async fn story<Fut>(tell: impl FnOnce(Database) -> Fut)
 where
     Fut: Future<Output = ()>,
 {
+    story_in("", tell).await;
+}
+
+/// Runs a story in a database that is created with `options`.
+pub(crate) async fn story_in<Fut>(options: &str, tell: impl FnOnce(Database) -> Fut)
+where
+    Fut: Future<Output = ()>,
+{
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let server = match shared() {
         Ok(url) => url,
@@ -39,10 +47,10 @@ where
     let run = async |sql: String| {
         raw_sql(AssertSqlSafe(sql)).execute(&admin).await.expect("a statement of the test's");
     };
-    run(format!("CREATE DATABASE {name}")).await;
-    let (path, options) = server.split_once('?').unwrap_or((&server, ""));
+    run(format!("CREATE DATABASE {name} {options}")).await;
+    let (path, query) = server.split_once('?').unwrap_or((&server, ""));
     let (front, _) = path.rsplit_once('/').expect("a database in the URL");
-    let database = Database { url: format!("{front}/{name}?{options}") };
+    let database = Database { url: format!("{front}/{name}?{query}"), name: name.clone() };
     let told = AssertUnwindSafe(tell(database)).catch_unwind().await;
     run(format!("DROP DATABASE {name} WITH (FORCE)")).await;
     if let Err(panic) = told {
@@ -61,6 +69,7 @@ pub(crate) fn not_run(why: &str) {
 #[derive(Clone, Debug)]
 pub(crate) struct Database {
     pub(crate) url: String,
+    pub(crate) name: String,
 }
 
 impl Database {
@@ -73,8 +82,8 @@ impl Database {
             .expect("the test's database")
     }
 
-    /// A pool with the store's table and with `effects`: what the handlers of the tests grant. It
-    /// has no key, so that every double shows.
+    /// A pool with the store's table and with `effects`: what the handlers of the tests
+    /// fulfil. It has no key, so that every double shows.
     pub(crate) async fn ready(&self, connections: u32) -> PgPool {
         let pool = self.pool(connections).await;
         PostgresStore::new(pool.clone()).create_table().await.expect("a table");
@@ -87,7 +96,7 @@ pub(crate) async fn run(pool: &PgPool, sql: &'static str) {
     raw_sql(sql).execute(pool).await.expect("a statement of the test's");
 }
 
-/// How often each reward was granted that was granted at all, as (id, times).
+/// How often each fulfilment took effect that did at all, as (id, times).
 pub(crate) async fn effects(pool: &PgPool) -> Vec<(i64, i64)> {
     sqlx::query_as("SELECT id, count(*) FROM effects GROUP BY id ORDER BY id")
         .fetch_all(pool)
@@ -95,7 +104,7 @@ pub(crate) async fn effects(pool: &PgPool) -> Vec<(i64, i64)> {
         .expect("the effects")
 }
 
-pub(crate) async fn grant(id: u64, tx: &mut PostgresTx) -> sqlx::Result<()> {
+pub(crate) async fn take_effect(id: u64, tx: &mut PostgresTx) -> sqlx::Result<()> {
     let id = id as i64;
     sqlx::query("INSERT INTO effects VALUES ($1)").bind(id).execute(&mut **tx).await?;
     Ok(())
