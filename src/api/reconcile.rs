@@ -42,11 +42,8 @@ impl Webhook {
     ///
     /// **The ids of the list are taken for the ids of deliveries**, which FirstPromoter does not
     /// document. If they differed, everything pending would be fulfilled once more: try it with one
-    /// fulfilment first, as [the guide](crate::guide::closing_the_loop) tells, or use
-    /// [`confirm_with`](Webhook::confirm_with), with which no delivery is fulfilled under an id that
-    /// the list does not have.
-    ///
-    /// [The module](super::super::api) has an example.
+    /// fulfilment first, or use [`confirm_with`](Webhook::confirm_with), with which no delivery is
+    /// fulfilled under an id that the list does not have. [`api`](crate::api) has an example.
     pub async fn reconcile(&self, client: &Client) -> Reconciliation {
         let (pending, read) = client.read_pending().await;
         let mut report = Reconciliation {
