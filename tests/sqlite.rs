@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use tower_firstpromoter::{
     event::Fulfilment,
     store::{Begin, Claim, End, SqliteStore, SqliteTx, State, Store},
+    testkit::{Kind, namespace_contract, store_contract},
 };
 
 const JOURNALS: [SqliteJournalMode; 2] = [SqliteJournalMode::Wal, SqliteJournalMode::Delete];
@@ -141,6 +142,19 @@ async fn the_application_can_write(pool: &SqlitePool, other: &SqlitePool) {
     assert_eq!(seen as usize, conns.len(), "a write of the application's has vanished");
     drop(conns);
     run(pool, "DELETE FROM effects WHERE id = -1").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_store_keeps_its_contract() {
+    for journal in JOURNALS {
+        let (db, pool) = Database::new(journal).await;
+        store_contract(Kind::Transactional, async || SqliteStore::new(db.pool().await)).await;
+        let store = SqliteStore::new(pool);
+        let other = store.clone().namespace("another account").expect("a namespace");
+        namespace_contract(&store, &other).await;
+    }
+    let store = SqliteStore::new(memory(1).await);
+    store_contract(Kind::Transactional, async || store.clone()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -423,13 +437,36 @@ async fn futures_are_dropped_anywhere() {
 /// Polls so often, with what is waited for ready in between, then drops.
 async fn polled<T>(polls: u64, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
-    for _ in 0..polls {
+    for poll in 0..polls {
+        if poll > 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
         if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             return Some(done);
         }
-        sleep(Duration::from_millis(1)).await;
     }
     None
+}
+
+/// What a handler has sent and not waited for is over before its end is looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_on_its_way_belongs_to_the_attempt() {
+    let (_db, pool) = Database::new(SqliteJournalMode::Wal).await;
+    let store = SqliteStore::new(pool.clone());
+    let slow = "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 500000)
+        SELECT count(*) FROM n";
+    for (id, end, state) in [
+        (1, End::Fulfilled, State::Failed),
+        (2, End::InDoubt("who knows".into()), State::InDoubt),
+    ] {
+        let mut tx = begin(&store, &claim(id)).await;
+        write(&mut tx, id as i64).await;
+        assert!(polled(1, sqlx::raw_sql(slow).execute(&mut *tx)).await.is_none());
+        assert!(polled(1, sqlx::raw_sql("COMMIT").execute(&mut *tx)).await.is_none());
+        assert_eq!(store.end(tx, end).await.expect("a record"), state);
+        assert_eq!(told(store.get(id.into()).await.expect("a database")).0, state);
+    }
+    assert_eq!(effects(&pool).await, []);
 }
 
 /// FINDINGS 17: nothing is shared between pools.
@@ -635,7 +672,14 @@ async fn an_operator_sees_and_resolves() {
     assert!(store.forget(2.into()).await.expect("a database"));
     assert!(!store.forget(2.into()).await.expect("a database"));
     assert!(matches!(store.begin(&claim(2)).await, Ok(Begin::Run { attempt: 1, .. })));
-    assert!(store.namespace("x".repeat(201)).is_err(), "FINDINGS 20");
+    assert!(store.clone().namespace("x".repeat(201)).is_err(), "FINDINGS 20");
+
+    let tx = begin(&store, &claim(6)).await;
+    store.end(tx, End::InDoubt("who knows".into())).await.expect("a record");
+    let tx = begin(&store, &claim(6)).await;
+    store.end(tx, End::NotRun("nobody knows".into())).await.expect("a record");
+    let reason = Some("who knows".to_owned());
+    assert_eq!(told(store.get(6.into()).await.expect("it")), (State::InDoubt, 1, reason));
 }
 
 /// Whatever the application's connections are set to: what was fulfilled outlives a power failure.

@@ -299,10 +299,12 @@ impl Table {
             return Ok(answer);
         }
         let lock = self.lock(claim.id());
+        // An error of the handler's aborts what follows the savepoint. Without it the server would
+        // let go of the lock while the handler still runs.
         let begin = format!(
             "{begin}; {lock}; SELECT current_setting('firstpromoter.held') = 'true', {NOW}, \
              pg_backend_pid(), current_setting('transaction_read_only') = 'on', {known} \
-             FROM (VALUES (1)) one LEFT JOIN {name} f ON {row}"
+             FROM (VALUES (1)) one LEFT JOIN {name} f ON {row}; SAVEPOINT firstpromoter"
         );
         let rows = connection.send(&begin).await?;
         let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;

@@ -26,7 +26,6 @@ pub(super) enum Problem {
     Lost,
     #[error("a record cannot be read: its {0} was not written by this crate")]
     Unreadable(&'static str),
-    #[cfg(feature = "postgres")]
     #[error("the database did not answer in time")]
     TimedOut,
     #[cfg(feature = "postgres")]

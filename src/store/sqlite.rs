@@ -104,7 +104,8 @@ const RECORD: &str = "INSERT INTO firstpromoter_fulfilments AS f (namespace, id,
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10) \
     ON CONFLICT (namespace, id) DO UPDATE SET promoter_id = excluded.promoter_id, \
     unit = excluded.unit, amount = excluded.amount, cust_id = excluded.cust_id, \
-    state = excluded.state, attempts = excluded.attempts, reason = excluded.reason, \
+    state = excluded.state, attempts = excluded.attempts, \
+    reason = iif(excluded.state = 'in_doubt', coalesce(excluded.reason, f.reason), excluded.reason), \
     changed = excluded.changed WHERE f.state <> 'fulfilled'";
 
 const RESOLVE: &str = "UPDATE firstpromoter_fulfilments SET state = ?3, reason = ?4, changed = ?5 \
@@ -255,7 +256,7 @@ type Change<'q> = Query<'q, Sqlite, SqliteArguments>;
 /// Runs a verb within [`LIMIT`]; what is dropped is undone.
 async fn within<T>(verb: impl Future<Output = Result<T, Problem>>) -> Result<T, SqliteError> {
     let done = timeout(LIMIT, verb).await;
-    Ok(done.unwrap_or_else(|_elapsed| Err(sqlx::Error::PoolTimedOut.into()))?)
+    Ok(done.unwrap_or_else(|_elapsed| Err(Problem::TimedOut))?)
 }
 
 impl Store for SqliteStore {
