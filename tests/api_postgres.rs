@@ -1,6 +1,11 @@
 //! Two processes reconcile the same account at the same moment, over one PostgreSQL, while every
 //! seventh call of the API fails.
 
+mod support {
+    pub(crate) mod http;
+    pub(crate) mod postgres;
+}
+
 use std::{env, error::Error, process::Stdio};
 
 use futures::future::join;
@@ -14,12 +19,10 @@ use tower_firstpromoter::{
     testkit::{Account, Payload},
 };
 
-#[path = "support/http.rs"]
-mod http_support;
-#[path = "support/postgres.rs"]
-mod postgres;
-
-use http_support::{client, serve};
+use self::support::{
+    http::{client, serve},
+    postgres,
+};
 
 struct Effects;
 

@@ -1,5 +1,9 @@
 //! What FirstPromoter holds as pending is fulfilled once and completed once, whatever fails on the way.
 
+mod support {
+    pub(crate) mod http;
+}
+
 use std::{
     collections::BTreeMap,
     convert::Infallible,
@@ -26,10 +30,7 @@ use tower_firstpromoter::{
     testkit::{Account, FirstPromoter, Mishap, Payload, Status},
 };
 
-#[path = "support/http.rs"]
-mod http_support;
-
-use http_support::{client, serve};
+use self::support::http::{client, serve};
 
 const KEY: &str = "key-of-the-account-1f4e";
 

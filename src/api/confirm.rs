@@ -4,7 +4,7 @@ use futures::future::BoxFuture;
 use tokio::time::timeout;
 
 use super::{Client, Error};
-use crate::{Webhook, event::Fulfilment, fulfil::Confirm};
+use crate::{event::Fulfilment, fulfil::Confirm, webhook::Webhook};
 
 /// The longest time for all pages: the sender waits for 15 seconds, the handler runs after this.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(5);

@@ -4,11 +4,7 @@
 //! can be listed and completed: [`Webhook::reconcile`](crate::Webhook::reconcile) fulfils and
 //! completes all of it, [`Client::complete`] one of it, and
 //! [`Webhook::confirm_with`](crate::Webhook::confirm_with) lets no fulfilment run that the account
-//! does not hold as pending.
-#![cfg_attr(
-    all(feature = "redb", feature = "postgres", feature = "sqlite", feature = "testkit"),
-    doc = "[The guide](crate::guide::closing_the_loop) tells when to use which."
-)]
+//! does not hold as pending. The guide `closing_the_loop` tells when to use which, and how to try it.
 //!
 //! ```
 //! use tower_firstpromoter::api;

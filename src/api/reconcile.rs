@@ -12,8 +12,9 @@ use tokio::time::sleep;
 
 use super::{Client, Error, payouts::is_cash};
 use crate::{
-    Verdict, Webhook,
+    Verdict,
     event::{Fulfilment, FulfilmentId},
+    webhook::Webhook,
 };
 
 /// How many payouts are worked on at once.

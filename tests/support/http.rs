@@ -1,5 +1,7 @@
 //! A service over HTTP on loopback, and a client of the API that asks there.
 
+#![allow(dead_code, reason = "each test binary uses its part of this")]
+
 use std::convert::Infallible;
 
 use bytes::Bytes;
