@@ -18,9 +18,9 @@ mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
-mod postgres_table;
-#[cfg(feature = "postgres")]
 mod postgres_journal;
+#[cfg(feature = "postgres")]
+mod postgres_table;
 mod record;
 #[cfg(feature = "redb")]
 mod redb;
