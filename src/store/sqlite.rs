@@ -375,7 +375,7 @@ impl Drop for Write {
             Ok(runtime) if !self.ending => {
                 let (turn, gate) = (Arc::clone(&self.turn), Arc::clone(&self.gate));
                 let settings = std::mem::take(&mut self.settings);
-                let write = Self { conn: Some(conn), turn, gate, settings, ending: true, ..*self };
+                let write = Self { conn: Some(conn), turn, gate, settings, ending: true };
                 drop(runtime.spawn(write.finish(false)));
             }
             _ => drop(conn.detach()), // which closes it
