@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures::FutureExt;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, TableDefinition};
 use tower_firstpromoter::{
     event::Fulfilment,
     store::{Begin, Claim, End, Record, RedbStore, RedbTx, State, Store},
