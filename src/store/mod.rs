@@ -18,9 +18,9 @@ mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
-mod postgres_table;
-#[cfg(feature = "postgres")]
 mod postgres_journal;
+#[cfg(feature = "postgres")]
+mod postgres_table;
 mod record;
 #[cfg(feature = "redb")]
 mod redb;
@@ -101,7 +101,8 @@ pub use self::{
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a store",
-    note = "use `PostgresStore`, `SqliteStore`, `PostgresJournal`, `RedbStore` or `MemoryStore`, or implement `Store`"
+    label = "use `PostgresStore`, `SqliteStore`, `PostgresJournal`, `RedbStore` or `MemoryStore`",
+    note = "or implement `Store` for it"
 )]
 pub trait Store: Clone + Send + Sync + 'static {
     /// The right to run one attempt; of a transactional store, its open transaction.
@@ -233,8 +234,7 @@ pub trait Store: Clone + Send + Sync + 'static {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "a handler that implements `Fulfil` cannot run in the transaction `{Self}`",
-    label = "effects made elsewhere are not undone with this store's transaction",
-    note = "use `PostgresJournal`, `RedbStore` or `MemoryStore` for this handler, \
-            or implement `FulfilIn<{Self}>` and write through the transaction"
+    label = "use `PostgresJournal`, `RedbStore` or `MemoryStore`, or implement `FulfilIn<{Self}>`",
+    note = "effects made elsewhere are not undone with this store's transaction"
 )]
 pub trait ExternalEffects {}

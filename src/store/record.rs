@@ -255,6 +255,13 @@ impl State {
             Self::Failed => "failed",
         }
     }
+
+    #[allow(dead_code, reason = "only the stores behind features write it")]
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        [Self::Started, Self::InDoubt, Self::Fulfilled, Self::Pending, Self::Failed]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+    }
 }
 
 impl fmt::Display for State {

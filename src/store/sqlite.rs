@@ -60,15 +60,17 @@ use crate::event::FulfilmentId;
 /// # Ok(()) }
 /// ```
 ///
-/// An attempt waits 3 seconds for another one of this store and 2 seconds for another process or
-/// pool that writes, then it is [`Begin::Busy`]. No verb takes longer than 7 seconds.
+/// An attempt waits 3 seconds for another one of this store and 1 second for another process or pool
+/// that writes; then it is [`Begin::Busy`], and `resolve` and `forget` return `false`. No verb takes
+/// longer than 7 seconds.
 ///
 /// # The pool
 ///
 /// An attempt holds one connection of the pool. With a pool of one, nothing that runs during an
-/// attempt may ask the pool for another, `was_fulfilled` included.
+/// attempt may ask the pool for another, `was_fulfilled` included; of a database in memory, nobody
+/// else can read the records during an attempt.
 ///
-/// During an attempt `synchronous` is `EXTRA` and `busy_timeout` is 2 seconds on that connection;
+/// During an attempt `synchronous` is `EXTRA` and `busy_timeout` is 1 second on that connection;
 /// both are restored. The store's commit and rollback hooks take the place of the application's on
 /// that connection, and are removed.
 #[derive(Clone)]
@@ -88,7 +90,7 @@ const TURN: Duration = Duration::from_secs(3);
 /// Limit of every verb.
 const LIMIT: Duration = Duration::from_secs(7);
 
-const SETTINGS: &str = "PRAGMA synchronous = EXTRA; PRAGMA busy_timeout = 2000";
+const SETTINGS: &str = "PRAGMA synchronous = EXTRA; PRAGMA busy_timeout = 1000";
 
 const SETTINGS_BEFORE: &str = "SELECT printf('PRAGMA synchronous = %d; PRAGMA busy_timeout = %d', \
     synchronous, timeout) FROM pragma_synchronous, pragma_busy_timeout";
@@ -224,29 +226,29 @@ impl SqliteStore {
         let record = query(RECORD)
             .bind(&*self.namespace)
             .bind(claim.id().to_string())
-            .bind(sql::text(claim.unit().as_str()))
+            .bind(claim.unit().as_str())
             .bind(claim.amount().to_string())
             .bind(claim.promoter().to_string())
-            .bind(claim.cust_id().map(sql::text))
+            .bind(claim.cust_id())
             .bind(ended.state.as_str())
             .bind(i64::from(ended.attempts))
-            .bind(ended.reason.as_deref().map(sql::text))
+            .bind(ended.reason)
             .bind(sql::now());
         let recorded = record.execute(write.conn()).await?.rows_affected() == 1;
         write.finish(true).await?;
         Ok(if recorded { ended.state } else { State::Fulfilled })
     }
 
-    /// Changes the record of a fulfilment, unless an attempt is running.
+    /// Changes the record of a fulfilment, unless an attempt is running, or may be.
     async fn change(&self, id: FulfilmentId, change: Change<'_>) -> Result<bool, SqliteError> {
-        within(async {
-            let Some(_held) = self.held.take(&self.namespace, id) else { return Ok(false) };
+        let Some(_held) = self.held.take(&self.namespace, id) else { return Ok(false) };
+        let changed = within(async {
             let mut write = self.write(self.turn().await?, "").await?;
             let changed = change.execute(write.conn()).await?.rows_affected() == 1;
             write.finish(true).await?;
             Ok(changed)
-        })
-        .await
+        });
+        unless_busy(changed.await, false)
     }
 }
 
@@ -264,11 +266,7 @@ impl Store for SqliteStore {
     type Error = SqliteError;
 
     async fn begin(&self, claim: &Claim) -> Result<Begin<SqliteTx>, SqliteError> {
-        match within(self.try_begin(claim)).await {
-            // Somebody else has the write lock, perhaps for this very fulfilment.
-            Err(error) if error.is_busy() => Ok(Begin::Busy),
-            begun => begun,
-        }
+        unless_busy(within(self.try_begin(claim)).await, Begin::Busy)
     }
 
     async fn end(&self, tx: SqliteTx, end: End) -> Result<State, SqliteError> {
@@ -440,11 +438,16 @@ impl fmt::Debug for SqliteTx {
 #[error(transparent)]
 pub struct SqliteError(#[from] Problem);
 
-impl SqliteError {
-    fn is_busy(&self) -> bool {
-        let Problem::Sql(error) = &self.0 else { return matches!(self.0, Problem::Busy) };
-        // Extended codes have the primary one, SQLITE_BUSY or SQLITE_LOCKED, in their low byte.
-        let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
-        code.is_some_and(|code| matches!(code & 0xff, 5 | 6))
-    }
+/// Returns `busy` if somebody else has the write lock, perhaps for this very fulfilment.
+fn unless_busy<T>(done: Result<T, SqliteError>, busy: T) -> Result<T, SqliteError> {
+    let is_busy = match &done {
+        Err(SqliteError(Problem::Busy)) => true,
+        Err(SqliteError(Problem::Sql(sqlx::Error::Database(error)))) => {
+            // Extended codes have the primary one, SQLITE_BUSY or SQLITE_LOCKED, in their low byte.
+            let code = error.code().and_then(|code| code.parse::<i32>().ok());
+            code.is_some_and(|code| matches!(code & 0xff, 5 | 6))
+        }
+        _ => false,
+    };
+    if is_busy { Ok(busy) } else { done }
 }

@@ -320,6 +320,8 @@ impl<S: Store> Kit<S> {
             let called = format_args!("attempt {next} is called {attempt}");
             LAST_ASKED.check(attempt == next, &claim, called);
             let reason = match &end {
+                // A doubt keeps the reason that it has.
+                End::NotRun(_) if in_doubt => seen.as_ref().and_then(|it| it.reason.clone()),
                 End::Fulfilled | End::Pending | End::WasFulfilled => None,
                 End::Failed(reason)
                 | End::InDoubt(reason)
