@@ -1,39 +1,39 @@
-//! An axum application with a home page, whose users' rewards are granted once behind it.
+//! An axum application with its data in SQLite. A fulfilment and its record commit together, so
+//! `kill -9` at any moment neither loses nor repeats one.
 //!
-//! `PORT` is where it listens (3000; 0 picks one), `WEBHOOK_KEY` the secret in the webhook's URL,
-//! `FULFILMENTS` the record of what was granted (`fulfilments.redb`) and `GRANTS` the grants
-//! themselves (`grants.jsonl`), which stand for this application's own database.
+//! `PORT` is the port (default: 3000; 0 picks one), `WEBHOOK_KEY` the secret in the webhook's URL, and
+//! `DATABASE` the database file (default: `app.db`).
 
-use std::{
-    env,
-    error::Error,
-    fs::File,
-    io::{self, Read, Seek, SeekFrom, Write},
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{env, error::Error, future::IntoFuture, time::Duration};
 
-use axum::{Json, Router, extract::State, routing::get};
-use serde::{Deserialize, Serialize};
+use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use serde::Serialize;
 use serde_json::value::RawValue;
-use tokio::{net::TcpListener, task::block_in_place, time::timeout};
+use sqlx::{
+    SqlitePool, query, query_as, raw_sql,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode::Wal},
+};
+use tokio::{net::TcpListener, sync::oneshot, time::timeout};
 use tower_firstpromoter::{
-    Access, Fulfil, Outcome, Webhook,
+    Access, BoxError, FulfilIn, Outcome, Webhook,
     event::{Fulfilment, Unit},
-    once::RedbStore,
+    store::{SqliteStore, SqliteTx},
 };
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let or = |name, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
     let key = or("WEBHOOK_KEY", "a-key-for-development");
-    let grants = Grants::open(&or("GRANTS", "grants.jsonl"))?;
-    let webhook = Webhook::new(grants.clone(), Access::query("key", &key))
-        .once(RedbStore::open(or("FULFILMENTS", "fulfilments.redb"))?);
+    let file = SqliteConnectOptions::new().filename(or("DATABASE", "app.db"));
+    let pool = SqlitePool::connect_with(file.create_if_missing(true).journal_mode(Wal)).await?;
+    raw_sql(GRANTS).execute(&pool).await?;
+    let store = SqliteStore::new(pool.clone());
+    store.create_table().await?;
 
+    let webhook = Webhook::new(Grants, store, Access::query("key", &key)?);
     let app = Router::new()
-        .route("/", get(async || "An application whose promoters are rewarded.\n"))
-        .route("/grants", get(list).with_state(grants))
+        .route("/", get("An application with promoters.\n"))
+        .route("/grants", get(list).with_state(pool))
         .layer(webhook.clone().at("/webhooks/firstpromoter"));
 
     let listener = TcpListener::bind(("127.0.0.1", or("PORT", "3000").parse()?)).await?;
@@ -43,107 +43,88 @@ async fn main() -> Result<(), Box<dyn Error>> {
         lines += &format!("WEBHOOK_KEY is not set, so the key is: {key}\n");
     }
     print!("{lines}"); // all at once: whoever waits for the first line may then hang up
-    axum::serve(listener, app).with_graceful_shutdown(stop).await?;
-    // The senders have their answers; grants that took longer than an answer may still run.
-    timeout(Duration::from_secs(15), webhook.close()).await?;
+
+    let (stop_serving, stopped) = oneshot::channel::<()>();
+    let server = axum::serve(listener, app).with_graceful_shutdown(async { drop(stopped.await) });
+    let server = tokio::spawn(server.into_future());
+    stop.await;
+    // Senders get their answers, and attempts their end. Whatever takes longer is cut off.
+    let ended = timeout(Duration::from_secs(20), async {
+        drop(stop_serving);
+        drop(server.await);
+        webhook.close().await;
+    });
+    if ended.await.is_err() {
+        eprintln!("some connections or attempts have not ended");
+    }
     Ok(())
 }
 
-async fn list(State(grants): State<Grants>) -> Json<Vec<Grant>> {
-    Json(grants.book().all.clone())
+const GRANTS: &str = "CREATE TABLE IF NOT EXISTS grants \
+    (fulfilment INTEGER PRIMARY KEY, promoter INTEGER, amount TEXT, unit TEXT)";
+
+struct Grants;
+
+impl FulfilIn<SqliteTx> for Grants {
+    type Error = BoxError;
+
+    async fn fulfil_in(
+        &self,
+        fulfilment: Fulfilment,
+        tx: &mut SqliteTx,
+    ) -> Result<Outcome, BoxError> {
+        let (Unit::FreeMonths | Unit::Credits | Unit::Points) = fulfilment.unit else {
+            return Ok(Outcome::Pending); // stays visible in FirstPromoter's dashboard
+        };
+        if !fulfilment.amount.is_positive() {
+            return Err("not an amount above zero".into()); // nothing takes effect
+        }
+        query("INSERT INTO grants VALUES (?, ?, ?, ?)")
+            .bind(i64::try_from(fulfilment.id.get())?)
+            .bind(i64::try_from(fulfilment.promoter.id.get())?)
+            .bind(fulfilment.amount.to_string())
+            .bind(fulfilment.unit.as_str())
+            .execute(&mut **tx) // in the store's transaction, not in one of the pool's
+            .await?;
+        Ok(Outcome::Fulfilled)
+    }
 }
 
-/// What was granted: one line of JSON each, in a file that only grows.
-#[derive(Clone)]
-struct Grants(Arc<Mutex<Book>>);
-
-struct Book {
-    file: File,
-    /// Of the whole lines in it. What stands behind them was torn by a crash and never promised.
-    length: u64,
-    all: Vec<Grant>,
+async fn list(State(pool): State<SqlitePool>) -> Result<Json<Vec<Grant>>, StatusCode> {
+    let grants = query_as("SELECT * FROM grants ORDER BY fulfilment").fetch_all(&pool).await;
+    let grants: Vec<(i64, i64, String, String)> =
+        grants.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    Ok(Json(grants.into_iter().filter_map(Grant::of).collect()))
 }
 
-#[derive(Clone, Deserialize, Serialize)]
+#[derive(Serialize)]
 struct Grant {
-    fulfilment: u64,
-    promoter: u64,
+    fulfilment: i64,
+    promoter: i64,
     amount: Box<RawValue>, // a number with every digit that was sent
     unit: String,
 }
 
-impl Grants {
-    fn open(path: &str) -> io::Result<Self> {
-        let mut file =
-            File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        let length = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let lines = serde_json::Deserializer::from_slice(&bytes[..length]).into_iter();
-        let all = lines.collect::<Result<_, _>>()?;
-        file.sync_all()?; // they count from now on, so they must outlive a power cut
-        Ok(Self(Arc::new(Mutex::new(Book { file, length: length as u64, all }))))
-    }
-
-    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-}
-
-impl Book {
-    fn append(&mut self, grant: Grant) -> io::Result<()> {
-        let line = serde_json::to_string(&grant)? + "\n";
-        self.file.set_len(self.length)?;
-        self.file.seek(SeekFrom::Start(self.length))?;
-        self.file.write_all(line.as_bytes())?;
-        self.file.sync_all()?;
-        self.length += line.len() as u64;
-        self.all.push(grant);
-        Ok(())
-    }
-}
-
-impl Fulfil for Grants {
-    type Error = Box<dyn Error + Send + Sync>;
-
-    async fn fulfil(&self, fulfilment: Fulfilment) -> Result<Outcome, Self::Error> {
-        let (Unit::FreeMonths | Unit::Credits | Unit::Points) = fulfilment.unit else {
-            return Ok(Outcome::Pending);
-        };
-        if !fulfilment.amount.is_positive() {
-            return Err(format!("cannot grant {}", fulfilment.amount).into());
-        }
-        let grant = Grant {
-            fulfilment: fulfilment.id.get(),
-            promoter: fulfilment.promoter.id.get(),
-            amount: RawValue::from_string(fulfilment.amount.to_string())?,
-            unit: fulfilment.unit.to_string(),
-        };
-        // An `Err` would say that nothing was granted. After a failed write nobody knows, and that
-        // is what a panic says: `was_granted` is asked before the next attempt.
-        block_in_place(|| self.book().append(grant)).expect("the grant can be written");
-        Ok(Outcome::Fulfilled)
-    }
-
-    async fn was_granted(&self, fulfilment: &Fulfilment) -> Result<Option<bool>, Self::Error> {
-        let id = fulfilment.id.get();
-        Ok(Some(self.book().all.iter().any(|grant| grant.fulfilment == id)))
+impl Grant {
+    fn of((fulfilment, promoter, amount, unit): (i64, i64, String, String)) -> Option<Self> {
+        let amount = RawValue::from_string(amount).ok()?;
+        Some(Self { fulfilment, promoter, amount, unit })
     }
 }
 
 /// Resolves on SIGINT or SIGTERM, which are listened for from this call on.
 #[cfg(unix)]
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
 
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(async move {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
     })
 }
 
 #[cfg(not(unix))]
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    Ok(async { tokio::signal::ctrl_c().await.expect("the signal can be listened for") })
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async { drop(tokio::signal::ctrl_c().await) })
 }

@@ -1,10 +1,20 @@
-//! A plain hyper server with a home page and the webhook in front of it.
+//! A hyper server with the webhook in front, for effects that are made elsewhere: the journal is one
+//! file, and a fulfilment in doubt is looked up where the effect was made.
 //!
-//! `PORT` is where it listens (3000; 0 picks one) and `WEBHOOK_KEY` the secret in the webhook's
-//! URL. What it grants is kept in memory, and so is the record of it: both end with the process.
-//! The axum example is the one that remembers.
+//! `PORT` is the port (default: 3000; 0 picks one), `WEBHOOK_KEY` the secret in the webhook's URL,
+//! `JOURNAL` the journal's file (default: `fulfilments.redb`), and `COUPONS` a directory (default:
+//! `coupons`) that stands for another company's service: it keeps one file for each coupon.
 
-use std::{convert::Infallible, env, error::Error, io, pin::pin, sync::Mutex, time::Duration};
+use std::{
+    convert::Infallible,
+    env,
+    error::Error,
+    fs,
+    io::{self, Write},
+    path::PathBuf,
+    pin::pin,
+    time::Duration,
+};
 
 use hyper::{Request, Response, body::Incoming};
 use hyper_util::{
@@ -12,27 +22,31 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{net::TcpListener, task::block_in_place, time::timeout};
 use tower::{Layer, service_fn};
 use tower_firstpromoter::{
-    Access, Outcome, Webhook,
+    Access, Fulfil, Outcome, Webhook,
     event::{Fulfilment, Unit},
-    fulfil_fn,
-    once::MemoryStore,
+    store::RedbStore,
 };
-
-static GRANTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let key = env::var("WEBHOOK_KEY").unwrap_or_else(|_| "a-key-for-development".to_owned());
-    let port = env::var("PORT").map_or(Ok(3000), |port| port.parse())?;
-    let webhook =
-        Webhook::new(fulfil_fn(grant), Access::query("key", &key)).once(MemoryStore::new(100_000));
-    let app = webhook.clone().at("/webhooks/firstpromoter").layer(service_fn(home));
+    let or = |name, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
+    let key = or("WEBHOOK_KEY", "a-key-for-development");
+    let coupons = Coupons(or("COUPONS", "coupons").into());
+    fs::create_dir_all(&coupons.0)?;
+    let journal = RedbStore::open(or("JOURNAL", "fulfilments.redb"))?;
+
+    let webhook = Webhook::new(coupons.clone(), journal, Access::query("key", &key)?);
+    let home = service_fn(move |_: Request<Incoming>| {
+        let count = fs::read_dir(&coupons.0).map_or(0, Iterator::count);
+        async move { Ok::<_, Infallible>(Response::new(format!("{count} coupons\n"))) }
+    });
+    let app = webhook.clone().at("/webhooks/firstpromoter").layer(home);
     let app = TowerToHyperService::new(app);
 
-    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+    let listener = TcpListener::bind(("127.0.0.1", or("PORT", "3000").parse()?)).await?;
     let stop = stop_signal()?;
     let mut lines = format!("listening on http://{}\n", listener.local_addr()?);
     if env::var_os("WEBHOOK_KEY").is_none() {
@@ -65,45 +79,68 @@ async fn main() -> Result<(), Box<dyn Error>> {
         });
     }
     drop(listener);
-    timeout(Duration::from_secs(15), async {
-        connections.shutdown().await; // the senders get their answers
-        webhook.close().await; // grants that took longer than an answer get to their end
-    })
-    .await?;
+    // Senders get their answers, and attempts their end. Whatever takes longer is cut off.
+    let ended = timeout(Duration::from_secs(20), async {
+        connections.shutdown().await;
+        webhook.close().await;
+    });
+    if ended.await.is_err() {
+        eprintln!("some connections or attempts have not ended");
+    }
     Ok(())
 }
 
-async fn home(_: Request<Incoming>) -> Result<Response<String>, Infallible> {
-    let grants = GRANTS.lock().expect("nothing panics while it is held");
-    Ok(Response::new(format!("{} rewards were granted.\n{}", grants.len(), grants.concat())))
+/// Another company's coupons, one file each.
+#[derive(Clone)]
+struct Coupons(PathBuf);
+
+impl Coupons {
+    /// Makes a coupon under the fulfilment's own key, whole or not at all.
+    fn make(&self, key: &str, text: &str) -> io::Result<()> {
+        let draft = self.0.with_extension(key);
+        let mut file = fs::File::create(&draft)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(draft, self.0.join(key))?;
+        fs::File::open(&self.0)?.sync_all()
+    }
 }
 
-async fn grant(fulfilment: Fulfilment) -> Result<Outcome, String> {
-    let Fulfilment { amount, unit, promoter, .. } = fulfilment;
-    let (Unit::FreeMonths | Unit::Credits | Unit::Points) = unit else {
-        return Ok(Outcome::Pending);
-    };
-    if !amount.is_positive() {
-        return Err(format!("cannot grant {amount} {unit}"));
+impl Fulfil for Coupons {
+    type Error = io::Error;
+
+    async fn fulfil(&self, fulfilment: Fulfilment) -> Result<Outcome, io::Error> {
+        let Fulfilment { amount, unit, promoter, .. } = &fulfilment;
+        let (Unit::FreeMonths | Unit::Credits | Unit::Points) = unit else {
+            return Ok(Outcome::Pending); // stays visible in FirstPromoter's dashboard
+        };
+        if !amount.is_positive() {
+            return Err(io::Error::other("not an amount above zero")); // nothing happened
+        }
+        let text = format!("{amount} {unit} for promoter {}\n", promoter.id);
+        let made = block_in_place(|| self.make(&fulfilment.idempotency_key(), &text));
+        // An error would say that nothing took effect, and that is not known.
+        Ok(made.map_or_else(|error| Outcome::InDoubt(error.to_string()), |()| Outcome::Fulfilled))
     }
-    let grant = format!("{amount} {unit} to promoter {}\n", promoter.id);
-    GRANTS.lock().expect("nothing panics while it is held").push(grant);
-    Ok(Outcome::Fulfilled)
+
+    async fn was_fulfilled(&self, fulfilment: &Fulfilment) -> Result<Option<bool>, io::Error> {
+        self.0.join(fulfilment.idempotency_key()).try_exists().map(Some)
+    }
 }
 
 /// Resolves on SIGINT or SIGTERM, which are listened for from this call on.
 #[cfg(unix)]
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
 
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(async move {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
     })
 }
 
 #[cfg(not(unix))]
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    Ok(async { tokio::signal::ctrl_c().await.expect("the signal can be listened for") })
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async { drop(tokio::signal::ctrl_c().await) })
 }

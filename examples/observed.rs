@@ -1,28 +1,25 @@
-//! The axum application, seen by its operator: with `RUST_LOG=info`, which is also the default, the
-//! log on standard error tells the story of each delivery, and `GET /metrics` serves the numbers as
-//! Prometheus text.
+//! The `axum` example, seen by its operator: the log on standard error (`RUST_LOG`, default: `info`)
+//! reports what became of each delivery, and `GET /metrics` serves the metrics as Prometheus text.
 //!
-//! `PORT`, `WEBHOOK_KEY`, `FULFILMENTS` and `GRANTS` are as in the `axum` example.
+//! `PORT`, `WEBHOOK_KEY` and `DATABASE` are as in the `axum` example.
 
 use std::{
     env,
     error::Error,
-    fs::{self, File},
-    future::ready,
-    io::{self, IsTerminal, Write},
-    sync::{Arc, Mutex},
+    future::{IntoFuture, ready},
+    io::{self, IsTerminal},
     time::Duration,
 };
 
-use axum::{Json, Router, routing::get};
+use axum::{Router, routing::get};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
-use serde::{Deserialize, Serialize};
-use serde_json::{Deserializer, value::RawValue};
-use tokio::{net::TcpListener, task::block_in_place, time::timeout};
+use sqlx::{SqlitePool, query, raw_sql, sqlite::SqliteConnectOptions};
+use tokio::{net::TcpListener, sync::oneshot, time::timeout};
 use tower_firstpromoter::{
-    Access, BoxError, Fulfil, Outcome, Webhook,
+    Access, BoxError, FulfilIn, Outcome, Webhook,
     event::{Fulfilment, Unit},
-    once::RedbStore,
+    observe::Metrics,
+    store::{SqliteStore, SqliteTx},
 };
 use tracing::{info, level_filters::LevelFilter};
 use tracing_subscriber::EnvFilter;
@@ -38,23 +35,26 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // A histogram needs its buckets; the sender gives up after 15 seconds.
     let duration = Matcher::Full("firstpromoter_delivery_duration_seconds".to_owned());
     let buckets = [0.005, 0.02, 0.1, 0.5, 2.0, 5.0, 10.0, 15.0];
-    let numbers =
+    let recorder =
         PrometheusBuilder::new().set_buckets_for_metric(duration, &buckets)?.install_recorder()?;
 
     let or = |name, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
     let key = or("WEBHOOK_KEY", "a-key-for-development");
-    let grants = Grants::open(or("GRANTS", "grants.jsonl"))?;
-    let webhook = Webhook::new(grants.clone(), Access::query("key", &key))
-        .once(RedbStore::open(or("FULFILMENTS", "fulfilments.redb"))?);
+    let file = SqliteConnectOptions::new().filename(or("DATABASE", "app.db"));
+    let pool = SqlitePool::connect_with(file.create_if_missing(true)).await?;
+    raw_sql("CREATE TABLE IF NOT EXISTS accounts (id TEXT PRIMARY KEY, credits INTEGER NOT NULL)")
+        .execute(&pool)
+        .await?;
+    let store = SqliteStore::new(pool);
+    store.create_table().await?;
 
-    let list = async move || grants.all().map(Json).map_err(|error| error.to_string());
+    let webhook = Webhook::new(Credit, store, Access::query("key", &key)?).observe(Metrics::new());
     let metrics = move || {
-        numbers.run_upkeep(); // what the exporter's own server would do
-        ready(numbers.render())
+        recorder.run_upkeep(); // what the exporter's own server would do
+        ready(recorder.render())
     };
     let app = Router::new()
-        .route("/", get("An application whose promoters are rewarded.\n"))
-        .route("/grants", get(list))
+        .route("/", get("An application with promoters.\n"))
         .route("/metrics", get(metrics))
         .layer(webhook.clone().at("/webhooks/firstpromoter"));
 
@@ -65,95 +65,67 @@ async fn main() -> Result<(), Box<dyn Error>> {
         lines += &format!("WEBHOOK_KEY is not set, so the key is: {key}\n");
     }
     print!("{lines}"); // all at once: whoever waits for the first line may then hang up
-    axum::serve(listener, app).with_graceful_shutdown(stop).await?;
-    info!("stopped listening");
-    timeout(Duration::from_secs(15), webhook.close()).await?;
-    info!("every grant has ended");
+
+    let (stop_serving, stopped) = oneshot::channel::<()>();
+    let server = axum::serve(listener, app).with_graceful_shutdown(async { drop(stopped.await) });
+    let server = tokio::spawn(server.into_future());
+    stop.await;
+    info!("stopping");
+    // Senders get their answers, and attempts their end. Whatever takes longer is cut off and undone.
+    let ended = timeout(Duration::from_secs(20), async {
+        drop(stop_serving);
+        drop(server.await);
+        webhook.close().await;
+    });
+    match ended.await {
+        Ok(()) => info!("every attempt has ended"),
+        Err(_elapsed) => tracing::warn!("some connections or attempts have not ended"),
+    }
     Ok(())
 }
 
-/// What was granted: one line of JSON each, in a file that only grows.
-#[derive(Clone)]
-struct Grants {
-    path: Arc<str>,
-    file: Arc<Mutex<File>>,
-}
+struct Credit;
 
-#[derive(Deserialize, Serialize)]
-struct Grant {
-    fulfilment: u64,
-    promoter: u64,
-    amount: Box<RawValue>, // a number with every digit that was sent
-    unit: String,
-}
-
-impl Grants {
-    fn open(path: String) -> io::Result<Self> {
-        let file = File::options().read(true).append(true).create(true).open(&path)?;
-        // What stands behind the last whole line was torn by a crash and never promised.
-        let bytes = fs::read(&path)?;
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        file.set_len(whole as u64)?;
-        file.sync_all()?;
-        Ok(Self { path: path.into(), file: Arc::new(Mutex::new(file)) })
-    }
-
-    fn all(&self) -> io::Result<Vec<Grant>> {
-        let _whole_lines_only = self.file.lock().expect("nobody failed to write");
-        let lines = fs::read(&*self.path)?;
-        Ok(Deserializer::from_slice(&lines).into_iter().collect::<Result<_, _>>()?)
-    }
-}
-
-impl Fulfil for Grants {
+impl FulfilIn<SqliteTx> for Credit {
     type Error = BoxError;
 
-    async fn fulfil(&self, fulfilment: Fulfilment) -> Result<Outcome, BoxError> {
-        let (Unit::FreeMonths | Unit::Credits | Unit::Points) = fulfilment.unit else {
-            info!("this application does not grant this unit");
+    async fn fulfil_in(
+        &self,
+        fulfilment: Fulfilment,
+        tx: &mut SqliteTx,
+    ) -> Result<Outcome, BoxError> {
+        let (Unit::Credits, Some(account)) = (&fulfilment.unit, &fulfilment.promoter.cust_id)
+        else {
+            info!("left to a person: not credits, or of nobody this application knows");
             return Ok(Outcome::Pending);
         };
-        if !fulfilment.amount.is_positive() {
-            return Err(format!("cannot grant {}", fulfilment.amount).into());
-        }
-        let grant = Grant {
-            fulfilment: fulfilment.id.get(),
-            promoter: fulfilment.promoter.id.get(),
-            amount: RawValue::from_string(fulfilment.amount.to_string())?,
-            unit: fulfilment.unit.to_string(),
-        };
-        let line = serde_json::to_string(&grant)? + "\n";
-        // A failed write is no `Err`, which would say that nothing was granted. A panic says that
-        // nobody knows, and poisons the lock, so that all stops until a restart.
-        block_in_place(|| {
-            let mut file = self.file.lock().expect("nobody failed to write");
-            file.write_all(line.as_bytes()).expect("the grant can be written");
-            file.sync_all().expect("the grant can be synced");
-        });
-        info!(promoter.id = grant.promoter, "written to the book of grants");
+        let credits = fulfilment.amount.whole().filter(|credits| *credits > 0);
+        query(
+            "INSERT INTO accounts VALUES (?, ?) \
+             ON CONFLICT (id) DO UPDATE SET credits = credits + excluded.credits",
+        )
+        .bind(account)
+        .bind(i64::try_from(credits.ok_or("credits are whole and above zero")?)?)
+        .execute(&mut **tx)
+        .await?;
+        info!("credited"); // in the delivery's span
         Ok(Outcome::Fulfilled)
-    }
-
-    async fn was_granted(&self, fulfilment: &Fulfilment) -> Result<Option<bool>, BoxError> {
-        let granted = self.all()?.iter().any(|grant| grant.fulfilment == fulfilment.id.get());
-        info!(granted, "an earlier attempt was cut off, so the book of grants was looked into");
-        Ok(Some(granted))
     }
 }
 
 /// Resolves on SIGINT or SIGTERM, which are listened for from this call on.
 #[cfg(unix)]
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
 
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(async move {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
     })
 }
 
 #[cfg(not(unix))]
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    Ok(async { tokio::signal::ctrl_c().await.expect("the signal can be listened for") })
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async { drop(tokio::signal::ctrl_c().await) })
 }

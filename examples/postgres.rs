@@ -1,7 +1,7 @@
-//! An axum application with accounts in PostgreSQL. A reward credits an account in the transaction
-//! that also records that it was granted, so any number of these processes may share the database.
+//! An axum application with accounts in PostgreSQL. A fulfilment credits an account in the transaction
+//! that also records it, so any number of these processes may share the database.
 //!
-//! `DATABASE_URL` is the database, `PORT` where it listens (3000; 0 picks one) and `WEBHOOK_KEY` the
+//! `DATABASE_URL` is the database, `PORT` the port (default: 3000; 0 picks one) and `WEBHOOK_KEY` the
 //! secret in the webhook's URL:
 //!
 //! ```sh
@@ -13,43 +13,53 @@
 //! curl localhost:3000/accounts
 //! ```
 
-use std::{collections::BTreeMap, env, error::Error, io, time::Duration};
+use std::{collections::BTreeMap, env, error::Error, future::IntoFuture, time::Duration};
 
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use sqlx::{PgPool, postgres::PgPoolOptions, query, query_as, raw_sql};
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{net::TcpListener, sync::oneshot, time::timeout};
 use tower_firstpromoter::{
-    Access, FulfilIn, Outcome, Webhook,
+    Access, BoxError, FulfilIn, Outcome, Webhook,
     event::{Fulfilment, Unit},
-    once::{PostgresStore, PostgresTx},
+    store::{PostgresStore, PostgresTx},
 };
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    let or = |name, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
+    let key = or("WEBHOOK_KEY", "a-key-for-development");
     let database = env::var("DATABASE_URL").map_err(|_| "DATABASE_URL is not set")?;
-    let port = env::var("PORT").map_or(Ok(3000), |port| port.parse())?;
-    let key = env::var("WEBHOOK_KEY");
-    let key = key.as_deref().unwrap_or("a-key-for-development");
-
     let pool = PgPoolOptions::new().max_connections(10).connect(&database).await?;
+    raw_sql(ACCOUNTS).execute(&pool).await?;
     let store = PostgresStore::new(pool.clone());
     store.create_table().await?;
-    raw_sql(ACCOUNTS).execute(&pool).await?;
 
-    let webhook = Webhook::new(Credit, Access::query("key", key)).once(store);
+    let webhook = Webhook::new(Credit, store, Access::query("key", &key)?);
     let app = Router::new()
         .route("/accounts", get(accounts).with_state(pool))
         .layer(webhook.clone().at("/webhooks/firstpromoter"));
 
-    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+    let listener = TcpListener::bind(("127.0.0.1", or("PORT", "3000").parse()?)).await?;
     let stop = stop_signal()?;
-    println!("listening on http://{}", listener.local_addr()?);
+    let mut lines = format!("listening on http://{}\n", listener.local_addr()?);
     if env::var_os("WEBHOOK_KEY").is_none() {
-        println!("WEBHOOK_KEY is not set, so the key is: {key}");
+        lines += &format!("WEBHOOK_KEY is not set, so the key is: {key}\n");
     }
-    axum::serve(listener, app).with_graceful_shutdown(stop).await?;
-    // The senders have their answers; grants that took longer than an answer may still run.
-    timeout(Duration::from_secs(15), webhook.close()).await?;
+    print!("{lines}"); // all at once: whoever waits for the first line may then hang up
+
+    let (stop_serving, stopped) = oneshot::channel::<()>();
+    let server = axum::serve(listener, app).with_graceful_shutdown(async { drop(stopped.await) });
+    let server = tokio::spawn(server.into_future());
+    stop.await;
+    // Senders get their answers, and attempts their end. Whatever takes longer is cut off and undone.
+    let ended = timeout(Duration::from_secs(20), async {
+        drop(stop_serving);
+        drop(server.await);
+        webhook.close().await;
+    });
+    if ended.await.is_err() {
+        eprintln!("some connections or attempts have not ended");
+    }
     Ok(())
 }
 
@@ -62,13 +72,13 @@ const ACCOUNTS: &str = "BEGIN;
 struct Credit;
 
 impl FulfilIn<PostgresTx> for Credit {
-    type Error = Box<dyn Error + Send + Sync>;
+    type Error = BoxError;
 
     async fn fulfil_in(
         &self,
         fulfilment: Fulfilment,
         tx: &mut PostgresTx,
-    ) -> Result<Outcome, Self::Error> {
+    ) -> Result<Outcome, BoxError> {
         let (Unit::Credits, Some(account)) = (&fulfilment.unit, &fulfilment.promoter.cust_id)
         else {
             return Ok(Outcome::Pending); // for a person to look at
@@ -80,7 +90,7 @@ impl FulfilIn<PostgresTx> for Credit {
         )
         .bind(account)
         .bind(i64::try_from(credits)?)
-        .execute(&mut **tx)
+        .execute(&mut **tx) // in the store's transaction, not in one of the pool's
         .await?;
         Ok(Outcome::Fulfilled)
     }
@@ -95,17 +105,17 @@ async fn accounts(State(pool): State<PgPool>) -> Result<Json<BTreeMap<String, i6
 
 /// Resolves on SIGINT or SIGTERM, which are listened for from this call on.
 #[cfg(unix)]
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
 
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(async move {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
     })
 }
 
 #[cfg(not(unix))]
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    Ok(async { tokio::signal::ctrl_c().await.expect("the signal can be listened for") })
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async { drop(tokio::signal::ctrl_c().await) })
 }

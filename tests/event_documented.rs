@@ -469,8 +469,13 @@ fn exact_messages() {
         ),
         (
             r#"{"event":{"type":"fulfilment_pending"},"data":1e400}"#,
-            Wrong("data is missing"),
-            "data is missing",
+            Wrong("data or data.promoter is not an object"),
+            "data or data.promoter is not an object",
+        ),
+        (
+            r#"{"event":1e400,"data":{"promoter":"\ud800"}}"#,
+            Wrong("event.type is missing"),
+            "event.type is missing",
         ),
     ] {
         let found = Fulfilment::decode(body).expect_err("refused");

@@ -52,10 +52,10 @@ fn assert_law(body: Vec<u8>, says: Result<Outcome, &'static str>) -> Result<(), 
         ([], _) => prop_assert!(verdict != Verdict::Granted && status != 200),
         _ => prop_assert!(false, "called {} times", calls.len()),
     }
-    // What was granted is what an ordinary reader of JSON finds in the body.
-    if let [granted] = calls.as_slice() {
-        prop_assert_eq!(granted.as_bytes(), &body);
-        let _ = (format!("{granted:?}"), granted.details());
+    // What was fulfilled is what an ordinary reader of JSON finds in the body.
+    if let [fulfilled] = calls.as_slice() {
+        prop_assert_eq!(fulfilled.as_bytes(), &body);
+        let _ = (format!("{fulfilled:?}"), fulfilled.details());
         if let Ok(body) = serde_json::from_slice::<Value>(&body) {
             prop_assert_eq!(&body["event"]["type"], "fulfilment_pending");
             let text = |value: &Value| match value {
@@ -63,9 +63,9 @@ fn assert_law(body: Vec<u8>, says: Result<Outcome, &'static str>) -> Result<(), 
                 value => value.to_string(),
             };
             let id = text(&body["data"]["id"]).parse();
-            prop_assert_eq!(id, Ok(granted.id.get()));
+            prop_assert_eq!(id, Ok(fulfilled.id.get()));
             let promoter = text(&body["data"]["promoter"]["id"]).parse();
-            prop_assert_eq!(promoter, Ok(granted.promoter.id.get()));
+            prop_assert_eq!(promoter, Ok(fulfilled.promoter.id.get()));
             let status = body["data"]["status"].as_str().unwrap_or_default();
             prop_assert!(["", "pending"].contains(&status));
         }
@@ -75,7 +75,7 @@ fn assert_law(body: Vec<u8>, says: Result<Outcome, &'static str>) -> Result<(), 
 
 /// The example itself, so that the law is not kept by refusing everything.
 #[test]
-fn the_example_is_granted() {
+fn the_example_is_fulfilled() {
     assert_eq!(deliver(DOCUMENTED.into(), Ok(Outcome::Fulfilled)).0, Verdict::Granted);
     for says in [Ok(Outcome::Fulfilled), Ok(Outcome::Pending), Err("nothing happened")] {
         assert_law(DOCUMENTED.into(), says).expect("the law");

@@ -1,660 +1,815 @@
-//! Grant and record are in one PostgreSQL transaction, so they happen together or not at all:
-//! whatever the handler does, on however many machines, with whatever defaults the database has.
+//! Effect and record are in one PostgreSQL transaction, so they happen together or not at all,
+//! whatever a handler does to its transaction and whoever ends its session.
 
 mod support {
-    pub(crate) mod deliver;
     pub(crate) mod postgres;
 }
 
 use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
-    time::Duration,
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+    time::{Duration, Instant},
 };
 
-use futures::{FutureExt, future::join_all};
-use sqlx::{
-    Connection, PgPool,
-    postgres::{PgPoolOptions, PgSslMode},
-};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-};
+use futures::future::join_all;
+use sqlx::{Connection, Executor, PgConnection, PgPool, postgres::PgPoolOptions};
+use tokio::time::timeout;
 use tower_firstpromoter::{
-    BoxError, Fulfil, FulfilIn, Outcome, Verdict,
-    event::{Fulfilment, FulfilmentId},
-    once::{Begin, Claim, End, PostgresStore, PostgresTx, State, Store},
-    testkit::{namespace_contract, store_contract},
+    Access, FulfilIn, Outcome, Verdict, Webhook,
+    event::Fulfilment,
+    store::{Begin, End, PostgresError, PostgresStore, PostgresTx, State, Store},
 };
 
-use self::support::{
-    deliver::{body, deliver, webhook},
-    postgres::{effects, grant, run, story},
+use self::support::postgres::{
+    Database, Proxy, claim, claim_of, effects, fulfilment, kind, patiently, run, story, story_in,
+    take_effect,
 };
 
-/// Writes the grant through the transaction, then does as it is told.
-struct Then<F>(F);
-
-impl<F, Fut> FulfilIn<PostgresTx> for Then<F>
-where
-    F: Fn(u64) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Outcome, BoxError>> + Send,
-{
-    type Error = BoxError;
-
-    async fn fulfil_in(&self, f: Fulfilment, tx: &mut PostgresTx) -> Result<Outcome, BoxError> {
-        grant(f.id.get(), tx).await?;
-        (self.0)(f.id.get()).await
-    }
+fn ends() -> [(End, State, u64, Option<&'static str>, u32, &'static str); 7] {
+    // The state, the effects that stay, reason and attempts of the record, and the next begin.
+    [
+        (End::Fulfilled, State::Fulfilled, 1, None, 1, "fulfilled"),
+        (End::WasFulfilled, State::Fulfilled, 1, None, 0, "fulfilled"),
+        (End::Pending, State::Pending, 1, None, 1, "run 2"),
+        (End::Failed("no such user".into()), State::Failed, 0, Some("no such user"), 1, "run 2"),
+        (End::Interrupted("panicked".into()), State::Failed, 0, Some("panicked"), 1, "run 2"),
+        (End::NotRun("unconfirmed".into()), State::Failed, 0, Some("unconfirmed"), 0, "run 1"),
+        (End::InDoubt("timed out".into()), State::InDoubt, 0, Some("timed out"), 1, "in doubt 2"),
+    ]
 }
 
-async fn fulfilled(_: u64) -> Result<Outcome, BoxError> {
-    tokio::time::sleep(Duration::from_millis(2)).await;
-    Ok(Outcome::Fulfilled)
-}
-
-fn claim(id: u64, in_tx: bool) -> Claim {
-    Claim::from(&Fulfilment::decode(body(id)).expect("a fulfilment")).with_in_tx(in_tx)
-}
-
-fn tx(begin: Begin<PostgresTx>) -> (&'static str, PostgresTx, u32) {
-    match begin {
-        Begin::Run { tx, attempt } => ("run", tx, attempt),
-        Begin::InDoubt { tx, attempt } => ("in doubt", tx, attempt),
+async fn tx(store: &PostgresStore, id: u64) -> PostgresTx {
+    match patiently(store, &claim(id)).await {
+        Begin::Run { tx, .. } | Begin::InDoubt { tx, .. } => tx,
         other => panic!("no transaction: {other:?}"),
     }
 }
 
-/// The transaction's end reaches the server a moment after the drop; until then it is busy.
-async fn begin(store: &PostgresStore, claim: &Claim) -> (&'static str, PostgresTx, u32) {
-    loop {
-        match store.begin(claim).await.expect("a database") {
-            Begin::Busy => tokio::time::sleep(Duration::from_millis(5)).await,
-            other => return tx(other),
-        }
-    }
+/// A transaction in which the fulfilment took effect.
+async fn effect(store: &PostgresStore, id: u64) -> PostgresTx {
+    let mut tx = tx(store, id).await;
+    take_effect(id, &mut tx).await.expect("an effect");
+    tx
 }
 
-async fn last_error(pool: &PgPool, id: u64) -> (String, i32, Option<String>) {
-    sqlx::query_as(
-        "SELECT state, attempts, last_error FROM firstpromoter_fulfilments WHERE id = $1::text::numeric",
-    )
-    .bind(id.to_string())
-    .fetch_one(pool)
-    .await
-    .expect("a row")
+async fn times(pool: &PgPool, id: u64) -> u64 {
+    let effects = effects(pool).await;
+    effects.iter().filter(|(it, _)| *it == id as i64).map(|(_, times)| *times as u64).sum()
+}
+
+async fn pid(connection: &mut PgConnection) -> i32 {
+    let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(connection).await;
+    pid.expect("a session")
+}
+
+async fn signal(pool: &PgPool, function: &str, pid: i32) {
+    let signal = sqlx::AssertSqlSafe(format!("SELECT {function}($1)"));
+    let sent: bool = sqlx::query_scalar(signal).bind(pid).fetch_one(pool).await.expect("a signal");
+    assert!(sent);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_decides_what_is_kept() {
     story(|db| async move {
-        let pool = db.ready(4).await;
-        // What the handler does after its write, what the sender hears, whether the write stays,
-        // and what the row says.
-        let panics = |_| async { panic!("on purpose") };
-        let fails = |_| async { Err("no such account: ada@example.com".into()) };
-        let pends = |_| async { Ok(Outcome::Pending) };
-        let store = || PostgresStore::new(pool.clone());
-        let failing = webhook(Then(fails), store());
-        let panicking = webhook(Then(panics), store());
-        let pending = webhook(Then(pends), store());
-        let granting = webhook(Then(fulfilled), store());
-        for (id, first, verdict, kept, state, error) in [
-            (1, &failing, Verdict::Failed, 0, "failed", Some("no such account: [redacted]")),
-            (2, &panicking, Verdict::Panicked, 0, "failed", Some("the handler panicked")),
-            (3, &pending, Verdict::Pending, 1, "pending", None),
-            (4, &granting, Verdict::Granted, 1, "granted", None),
+        let pool = db.ready(2).await;
+        let store = PostgresStore::new(pool.clone());
+        for (id, (end, state, kept, reason, attempts, next)) in (1..).zip(ends()) {
+            let tx = effect(&store, id).await;
+            assert_eq!(kind(&store.begin(&claim(id)).await.expect("a database")), "busy");
+            assert_eq!(store.end(tx, end.clone()).await.expect("a database"), state, "{end:?}");
+            assert_eq!(times(&pool, id).await, kept, "{end:?}");
+
+            let record = store.get(id.into()).await.expect("a database").expect("a record");
+            assert_eq!((record.state, record.attempts), (state, attempts), "{end:?}");
+            assert_eq!(record.reason.as_deref(), reason, "{end:?}");
+            // The end has released it: no waiting.
+            assert_eq!(kind(&store.begin(&claim(id)).await.expect("a database")), next, "{end:?}");
+        }
+        let open: Vec<_> = store.open(3).await.expect("a database");
+        assert_eq!(open.iter().map(|record| record.id.get()).collect::<Vec<_>>(), [7, 6, 5]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doubt_keeps_its_reason_until_it_is_resolved() {
+    story(|db| async move {
+        let store = PostgresStore::new(db.ready(2).await);
+        let end = async |id, end| store.end(tx(&store, id).await, end).await.expect("a database");
+        assert_eq!(end(1, End::InDoubt("timed out".into())).await, State::InDoubt);
+        assert_eq!(end(1, End::NotRun("nobody knows".into())).await, State::InDoubt);
+        let record = store.get(1.into()).await.expect("a database").expect("a record");
+        assert_eq!((record.reason.as_deref(), record.attempts), (Some("timed out"), 1));
+
+        assert!(!store.resolve(2.into(), true).await.expect("a database"));
+        let running = tx(&store, 1).await;
+        assert!(!store.resolve(1.into(), true).await.expect("a database"), "it is running");
+        assert!(!store.forget(1.into()).await.expect("a database"), "it is running");
+        drop(running);
+        assert_eq!(kind(&patiently(&store, &claim(1)).await), "in doubt 2");
+        while !store.resolve(1.into(), false).await.expect("a database") {}
+        let record = store.get(1.into()).await.expect("a database").expect("a record");
+        assert_eq!(record.state, State::Failed);
+        assert!(!store.resolve(1.into(), true).await.expect("a database"), "no longer in doubt");
+
+        assert_eq!(end(1, End::InDoubt("again".into())).await, State::InDoubt);
+        assert!(store.resolve(1.into(), true).await.expect("a database"));
+        assert_eq!(kind(&store.begin(&claim(1)).await.expect("a database")), "fulfilled");
+        assert!(store.forget(1.into()).await.expect("a database"));
+        assert!(!store.forget(1.into()).await.expect("a database"));
+        assert_eq!(kind(&store.begin(&claim(1)).await.expect("a database")), "run 1");
+    })
+    .await;
+}
+
+/// What a handler does that ends the transaction by itself. None of it may be followed by a run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_the_handler_ends_is_in_doubt() {
+    story(|db| async move {
+        let pool = db.ready(2).await;
+        let store = PostgresStore::new(pool.clone());
+        let mut id = 0;
+        for (sql, kept) in [
+            ("COMMIT", 1),
+            ("ROLLBACK", 0),
+            ("COMMIT AND CHAIN", 1),
+            ("COMMIT; BEGIN", 1),
+            ("COMMIT; BEGIN; SELECT 1 / 0", 1),
+            ("COMMIT; SELECT 1 / 0", 1),
         ] {
-            assert_eq!(deliver(first, id).await, verdict);
-            let there = effects(&pool).await.iter().filter(|(it, _)| *it == id as i64).count();
-            assert_eq!(there, kept, "{verdict:?}");
-            let row = last_error(&pool, id).await;
-            assert_eq!((row.0.as_str(), row.1, row.2.as_deref()), (state, 1, error));
-
-            // Only what was granted is not run again.
-            assert_eq!(deliver(&granting, id).await, Verdict::Granted);
-            assert_eq!(last_error(&pool, id).await.1, if id == 4 { 1 } else { 2 });
+            for end in [
+                End::Fulfilled,
+                End::Pending,
+                End::Failed("no".into()),
+                End::Interrupted("panicked".into()),
+            ] {
+                id += 1;
+                let mut tx = effect(&store, id).await;
+                let _ = sqlx::raw_sql(sql).execute(&mut *tx).await;
+                let state = store.end(tx, end.clone()).await.expect("a database");
+                assert_eq!(state, State::InDoubt, "{sql}, {end:?}");
+                assert_eq!(times(&pool, id).await, kept, "{sql}, {end:?}");
+                let next = patiently(&store, &claim(id)).await;
+                assert_eq!(kind(&next), "in doubt 2", "{sql}, {end:?}");
+            }
         }
-        assert_eq!(effects(&pool).await, [(1, 1), (2, 1), (3, 2), (4, 1)]);
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_store_keeps_its_contract() {
-    story(|db| async move {
-        let pool = db.ready(12).await;
-        let store = || PostgresStore::new(pool.clone());
-        store_contract(async || store()).await;
-        namespace_contract(&store(), &store().namespace("another account")).await;
-    })
-    .await;
-}
-
-/// A reason that the database has no character for must not leave the reward in doubt.
-#[tokio::test(flavor = "multi_thread")]
-async fn any_reason_can_be_kept() {
-    story(|db| async move {
-        let pool = db.ready(2).await;
-        let store = PostgresStore::new(pool.clone());
-        for in_tx in [true, false] {
-            let (_, tx, _) = begin(&store, &claim(1, in_tx)).await;
-            store.end(tx, End::Failed("no\0pe, 'really' 🙈".into())).await.expect("a record");
-            let reason = last_error(&pool, 1).await.2;
-            assert_eq!(reason.as_deref(), Some("no\u{fffd}pe, 'really' 🙈"));
-        }
+        let reason = store.get(1.into()).await.expect("a database").expect("a record").reason;
+        assert_eq!(reason.as_deref(), Some("the handler ended the transaction by itself"));
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_settles_a_doubt() {
+async fn a_connection_that_the_handler_replaces_is_in_doubt() {
     story(|db| async move {
         let pool = db.ready(4).await;
         let store = PostgresStore::new(pool.clone());
-        let other = store.clone().namespace("another account");
-        for (id, granted) in [(u64::MAX, true), (2, false)] {
-            let claim = claim(id, false);
-            drop(begin(&store, &claim).await);
-            let doubts = loop {
-                let doubts = store.in_doubt().await.expect("a database");
-                if !doubts.is_empty() {
-                    break doubts;
-                }
-            };
-            let [doubt] = doubts.as_slice() else { panic!("{doubts:?}") };
-            assert_eq!((doubt.id, doubt.state, doubt.attempts), (id.into(), State::Started, 1));
-            assert_eq!((doubt.unit.as_str(), doubt.amount.to_string()), ("credits", "3".into()));
-            assert_eq!((doubt.promoter.get(), &doubt.last_error), (7, &None));
-            assert!(doubt.first_seen <= doubt.changed);
-            let age = doubt.changed.elapsed().unwrap_or_default();
-            assert!(age < Duration::from_secs(60), "{age:?}");
-
-            assert!(other.in_doubt().await.expect("a database").is_empty());
-            assert!(!other.settle(claim.id(), granted).await.expect("a database"));
-            assert!(!other.forget(claim.id()).await.expect("a database"));
-            assert!(store.settle(claim.id(), granted).await.expect("a database"));
-            assert!(!store.settle(claim.id(), granted).await.expect("a database"));
-            match store.begin(&claim).await.expect("a database") {
-                Begin::Granted => assert!(granted),
-                Begin::Run { attempt: 2, .. } => assert!(!granted),
-                other => panic!("{other:?}"),
-            }
-            let undone = claim.with_in_tx(true);
-            let Ok(Begin::Run { attempt: 1, .. }) = other.begin(&undone).await else {
-                panic!("the namespaces mix")
-            };
+        for (id, end) in [(1, End::Fulfilled), (2, End::Failed("no".into()))] {
+            let mut other = PgConnection::connect(&db.url).await.expect("a connection");
+            other.execute("BEGIN").await.expect("a transaction");
+            let mut tx = effect(&store, id).await;
+            std::mem::swap(&mut *tx, &mut other);
+            assert_eq!(store.end(tx, end).await.expect("a database"), State::InDoubt);
+            assert_eq!(kind(&store.begin(&claim(id)).await.expect("a database")), "busy");
+            other.execute("COMMIT").await.expect("what was ours");
+            assert_eq!(kind(&patiently(&store, &claim(id)).await), "in doubt 2");
+            assert_eq!(times(&pool, id).await, 1);
         }
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_services_grant_each_reward_once() {
+async fn nested_transactions_are_savepoints() {
     story(|db| async move {
-        for serializable in [false, true] {
-            let pool = db.ready(4).await;
-            run(&pool, "TRUNCATE effects, firstpromoter_fulfilments").await;
-            if serializable {
-                // Of this database; for the connections from here on.
-                run(&pool, "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable', current_database()); END $$").await;
-            }
-            let services = join_all((0..2).map(|_| async {
-                webhook(Then(fulfilled), PostgresStore::new(db.pool(8).await))
-            }))
-            .await;
-            let mut rounds = 0;
-            let mut open: Vec<u64> = (0..60).collect();
-            let mut unexpected = Vec::new();
-            while !open.is_empty() {
-                rounds += 1;
-                assert!(rounds < 50, "never all granted: {open:?}");
-                let answers = open.iter().flat_map(|id| (0..16).map(|n| (*id, n))).map(
-                    async |(id, n)| (id, deliver(&services[n % 2], id).await),
-                );
-                let answers = join_all(answers).await;
-                for (_, verdict) in &answers {
-                    if !matches!(verdict, Verdict::Granted | Verdict::InProgress) {
-                        unexpected.push(*verdict);
-                    }
-                }
-                open.retain(|id| !answers.contains(&(*id, Verdict::Granted)));
-            }
-            let expected: Vec<_> = (0..60).map(|id| (id, 1)).collect();
-            assert_eq!(effects(&pool).await, expected);
-            assert_eq!(unexpected, [], "serializable: {serializable}");
-        }
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_needs_one_connection() {
-    story(|db| async move {
-        let pool = db.ready(1).await;
-        let webhook = webhook(Then(fulfilled), PostgresStore::new(pool.clone()));
-        let answers = join_all((0..500).map(|n| deliver(&webhook, n % 5))).await;
-        assert!(answers.iter().all(|verdict| *verdict == Verdict::Granted), "{answers:?}");
-        assert_eq!(effects(&pool).await, (0..5).map(|id| (id, 1)).collect::<Vec<_>>());
-    })
-    .await;
-}
-
-/// Grants elsewhere, here: in a counter of the process.
-#[derive(Clone)]
-struct Elsewhere {
-    grants: Arc<AtomicU32>,
-    nap: Duration,
-    panics: Arc<AtomicBool>,
-    answer: Option<bool>,
-}
-
-impl Elsewhere {
-    fn new(answer: Option<bool>) -> Self {
-        let nap = Duration::from_millis(1);
-        Self { grants: Arc::default(), nap, panics: Arc::default(), answer }
-    }
-
-    fn grants(&self) -> u32 {
-        self.grants.load(Ordering::SeqCst)
-    }
-}
-
-impl Fulfil for Elsewhere {
-    type Error = BoxError;
-
-    async fn fulfil(&self, _: Fulfilment) -> Result<Outcome, BoxError> {
-        tokio::time::sleep(self.nap).await;
-        self.grants.fetch_add(1, Ordering::SeqCst);
-        assert!(!self.panics.load(Ordering::SeqCst), "on purpose");
-        Ok(Outcome::Fulfilled)
-    }
-
-    async fn was_granted(&self, _: &Fulfilment) -> Result<Option<bool>, BoxError> {
-        Ok(self.answer)
-    }
-}
-
-/// The gap between the commit of `started` and the lock must not be taken for a crash: here eight
-/// services race into it, and a single false doubt would stay and be answered with 500.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_grant_elsewhere_is_made_once_and_not_doubted() {
-    story(|db| async move {
-        let handler = Elsewhere::new(None);
         let pool = db.ready(2).await;
-        let services = join_all(
-            (0..8)
-                .map(|_| async { webhook(handler.clone(), PostgresStore::new(db.pool(4).await)) }),
-        )
-        .await;
-        for id in 0..150 {
-            let mut granted = false;
-            while !granted {
-                let answers = join_all((0..16).map(|n| deliver(&services[n % 8], id))).await;
-                for verdict in answers {
-                    match verdict {
-                        Verdict::Granted => granted = true,
-                        Verdict::InProgress => {}
-                        other => panic!("{id}: {other:?}"),
-                    }
+        let store = PostgresStore::new(pool.clone()).concurrency_limit(1);
+        // What becomes of the nested one, and how many of two effects stay.
+        for (id, (how, kept)) in
+            (1..).zip([("commit", 2), ("rollback", 1), ("drop", 1), ("forget", 2), ("release", 2)])
+        {
+            let mut tx = effect(&store, id).await;
+            if how == "release" {
+                // By any name, also one that the store might have used.
+                tx.execute("SAVEPOINT firstpromoter").await.expect("a savepoint");
+                take_effect(id, &mut tx).await.expect("an effect");
+                tx.execute("RELEASE SAVEPOINT firstpromoter").await.expect("a savepoint");
+            } else {
+                let mut nested = tx.begin().await.expect("a savepoint");
+                let again = sqlx::query("INSERT INTO effects VALUES ($1)").bind(id as i64);
+                again.execute(&mut *nested).await.expect("an effect");
+                match how {
+                    "commit" => nested.commit().await.expect("a savepoint"),
+                    "rollback" => nested.rollback().await.expect("a savepoint"),
+                    "drop" => drop(nested),
+                    _ => std::mem::forget(nested),
                 }
             }
+            assert_eq!(store.end(tx, End::Fulfilled).await.expect("a database"), State::Fulfilled);
+            assert_eq!(times(&pool, id).await, kept, "{how}");
+
+            // The connection is the same, and its transactions are whole.
+            let mut tx = effect(&store, id + 100).await;
+            let _ = tx.begin().await.expect("a savepoint").rollback().await;
+            let end = End::Failed("undone".into());
+            assert_eq!(store.end(tx, end).await.expect("a database"), State::Failed);
+            assert_eq!(times(&pool, id + 100).await, 0, "after {how}");
         }
-        assert_eq!(handler.grants(), 150);
-        assert!(PostgresStore::new(pool).in_doubt().await.expect("a database").is_empty());
     })
     .await;
 }
 
-/// An attempt that is held up in that gap for so long that somebody took up the doubt about it has
-/// lost its right, whatever became of the other: here that one was cut off in turn, having perhaps
-/// granted. If it was only looked at, the attempt goes on.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_attempt_that_was_overtaken_in_the_gap_gives_way() {
+async fn nothing_commits_after_a_nested_beginning_was_dropped_half_way() {
     story(|db| async move {
-        let pool = db.ready(4).await;
+        let pool = db.ready(2).await;
+        let store = PostgresStore::new(pool.clone());
+        let mut tx = effect(&store, 1).await;
+        {
+            let mut nested = pin!(tx.begin());
+            let once = poll_fn(|cx| Poll::Ready(nested.as_mut().poll(cx).is_pending()));
+            assert!(once.await);
+        }
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _: &mut PgConnection = &mut tx;
+        }));
+        assert!(panicked.is_err(), "it would commit by itself");
+        let state = store.end(tx, End::Interrupted("panicked".into())).await.expect("a database");
+        assert_eq!((state, times(&pool, 1).await), (State::InDoubt, 0));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_that_the_handler_swallows_undoes_it() {
+    story(|db| async move {
+        let pool = db.ready(2).await;
+        let store = PostgresStore::new(pool.clone());
+        for (id, end) in [(1, End::Fulfilled), (2, End::Failed("division".into()))] {
+            let mut tx = effect(&store, id).await;
+            tx.execute("SELECT 1 / 0").await.expect_err("an error");
+            let others = store.begin(&claim(id)).await.expect("a database");
+            assert_eq!(kind(&others), "busy", "the handler has not returned");
+            assert_eq!(store.end(tx, end).await.expect("a database"), State::Failed);
+            assert_eq!(times(&pool, id).await, 0);
+            let record = store.get(id.into()).await.expect("a database").expect("a record");
+            assert!(record.reason.is_some_and(|reason| !reason.is_empty()));
+            assert_eq!(kind(&store.begin(&claim(id)).await.expect("a database")), "run 2");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_commit_refuses_is_undone_and_not_fulfilled() {
+    story(|db| async move {
+        let pool = db.ready(2).await;
+        run(&pool, "CREATE TABLE due (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)").await;
+        let store = PostgresStore::new(pool.clone());
+        let mut tx = effect(&store, 1).await;
+        tx.execute("INSERT INTO due VALUES (1), (1)").await.expect("deferred");
+        store.end(tx, End::Fulfilled).await.expect_err("a commit that fails");
+        assert_eq!(times(&pool, 1).await, 0);
+        assert_eq!(kind(&patiently(&store, &claim(1)).await), "run 1");
+    })
+    .await;
+}
+
+/// A transaction's own settings are the handler's to change.
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_of_the_handler_change_neither_the_record_nor_its_durability() {
+    story(|db| async move {
+        let pool = db.ready(2).await;
         run(
             &pool,
-            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
-                $$ BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END $$; \
-             CREATE TRIGGER slow BEFORE UPDATE ON firstpromoter_fulfilments FOR EACH ROW \
-                WHEN (NEW.state = 'started' AND OLD.state = 'new') EXECUTE FUNCTION slow()",
+            "CREATE TABLE durable (setting text); \
+             CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             INSERT INTO public.durable VALUES (current_setting('synchronous_commit')); \
+             RETURN NULL; END $$; \
+             CREATE TRIGGER note AFTER INSERT OR UPDATE ON firstpromoter_fulfilments \
+             FOR EACH ROW EXECUTE FUNCTION note(); CREATE SCHEMA other",
         )
         .await;
         let store = PostgresStore::new(pool.clone());
-        for (id, meanwhile, expected) in [
-            (1, "SELECT FROM firstpromoter_fulfilments FOR NO KEY UPDATE", "run"),
-            (2, "UPDATE firstpromoter_fulfilments SET attempts = attempts + 1", "busy"),
-            (3, "UPDATE firstpromoter_fulfilments SET state = 'granted'", "busy"),
-            (4, "DELETE FROM firstpromoter_fulfilments", "busy"),
-            (5, CUT, "cut"),
-        ] {
-            let asks = tokio::spawn({
-                let (store, claim) = (store.clone(), claim(id, false));
-                async move { store.begin(&claim).await }
-            });
-            // While `started` is being written, so that the lock comes right after its commit.
-            tokio::time::sleep(Duration::from_millis(250)).await;
-            let mut other = pool.begin().await.expect("a transaction");
-            let lock = "LOCK TABLE firstpromoter_fulfilments IN EXCLUSIVE MODE";
-            for statement in [lock, meanwhile] {
-                sqlx::raw_sql(statement).execute(&mut *other).await.expect("a statement");
-            }
-            assert!(!asks.is_finished());
-            other.commit().await.expect("a commit");
-            let answer = match asks.await.expect("no panic") {
-                Ok(Begin::Run { .. }) => "run",
-                Ok(Begin::Busy) => "busy",
-                Ok(other) => panic!("{other:?}"),
-                Err(_) => "cut",
-            };
-            assert_eq!(answer, expected, "{meanwhile}");
+        for (id, end) in [(1, End::Fulfilled), (2, End::InDoubt("unknown".into()))] {
+            let mut tx = effect(&store, id).await;
+            tx.execute(
+                "SET LOCAL TimeZone = 'Asia/Tokyo'; SET LOCAL DateStyle = 'German'; \
+                 SET LOCAL synchronous_commit = off; SET LOCAL search_path = other; \
+                 SET LOCAL standard_conforming_strings = off",
+            )
+            .await
+            .expect("settings");
+            let state = if id == 1 { State::Fulfilled } else { State::InDoubt };
+            assert_eq!(store.end(tx, end).await.expect("a database"), state);
         }
-        // It had not begun, so it is in no doubt.
-        assert_eq!(begin(&store, &claim(5, false)).await.0, "run");
+        let settings: Vec<String> =
+            sqlx::query_scalar("SELECT setting FROM durable").fetch_all(&pool).await.expect("rows");
+        assert_eq!(settings, ["on", "on"]);
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_grant_elsewhere_that_was_cut_off_is_asked_about() {
+async fn a_session_that_is_ended_or_cancelled_anywhere_undoes_the_attempt() {
+    story(|db| async move {
+        let pool = db.ready(2).await;
+        let store = PostgresStore::new(pool.clone());
+        let mut id = 0;
+        for function in ["pg_terminate_backend", "pg_cancel_backend"] {
+            for (before_effect, end) in [
+                (true, End::Fulfilled),
+                (false, End::Fulfilled),
+                (false, End::Failed("no".into())),
+                (false, End::Interrupted("panicked".into())),
+                (false, End::InDoubt("unknown".into())),
+            ] {
+                id += 1;
+                let mut tx = tx(&store, id).await;
+                let pid = pid(&mut tx).await;
+                if before_effect {
+                    signal(&pool, function, pid).await;
+                }
+                let _ = take_effect(id, &mut tx).await;
+                if !before_effect {
+                    signal(&pool, function, pid).await;
+                }
+                let state = store.end(tx, end.clone()).await;
+                let kept = times(&pool, id).await;
+                let next = kind(&patiently(&store, &claim(id)).await);
+                match state.expect("a database") {
+                    // A cancel that arrives while nothing runs does nothing.
+                    State::Fulfilled => assert_eq!((kept, &*next), (1, "fulfilled")),
+                    State::InDoubt => {
+                        assert_eq!((kept, &*next), (0, "in doubt 2"));
+                        assert_eq!(end, End::InDoubt("unknown".into()), "{function}");
+                    }
+                    state => {
+                        assert_eq!((state, kept, &*next), (State::Failed, 0, "run 2"), "{function}")
+                    }
+                }
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_terminations_and_cancels_fulfils_each_once() {
     story(|db| async move {
         let pool = db.ready(4).await;
-        for (id, answer, then, grants) in [
-            (1, None, Verdict::InDoubt, 1),
-            (2, Some(true), Verdict::Granted, 1),
-            (3, Some(false), Verdict::Granted, 2),
-        ] {
-            let handler = Elsewhere::new(answer);
-            let webhook = webhook(handler.clone(), PostgresStore::new(pool.clone()));
-            handler.panics.store(true, Ordering::SeqCst);
-            assert_eq!(deliver(&webhook, id).await, Verdict::Panicked);
-            handler.panics.store(false, Ordering::SeqCst);
-            let verdict = loop {
-                match deliver(&webhook, id).await {
-                    Verdict::InProgress => {}
-                    verdict => break verdict,
-                }
-            };
-            assert_eq!((verdict, handler.grants()), (then, grants));
-        }
-    })
-    .await;
-}
-
-/// Ends every session of the database but the one that asks.
-const CUT: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-    WHERE datname = current_database() AND pid <> pg_backend_pid()";
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_connection_is_cut_while_the_handler_runs() {
-    story(|db| async move {
-        let knife = db.ready(1).await;
-        let (cutting, once) = (knife.clone(), Arc::new(AtomicBool::new(true)));
-        let cuts = move |_| {
-            let (knife, first) = (cutting.clone(), once.swap(false, Ordering::SeqCst));
-            async move {
-                if first {
-                    run(&knife, CUT).await;
-                }
-                Ok(Outcome::Fulfilled)
+        let store = PostgresStore::new(pool.clone());
+        let storm = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(3)).await;
+                let _ = sqlx::raw_sql(
+                    "SELECT CASE WHEN random() < 0.5 THEN pg_terminate_backend(pid) \
+                     ELSE pg_cancel_backend(pid) END FROM pg_stat_activity \
+                     WHERE datname = current_database() AND pid <> pg_backend_pid() \
+                     AND query NOT LIKE '%effects GROUP%' ORDER BY random() LIMIT 1",
+                )
+                .execute(&pool)
+                .await;
             }
         };
-        let in_tx = webhook(Then(cuts), PostgresStore::new(db.pool(4).await));
-        assert_eq!(deliver(&in_tx, 1).await, Verdict::NotRecorded);
-        assert_eq!(effects(&knife).await, []);
-        assert_eq!(deliver(&in_tx, 1).await, Verdict::Granted);
-        assert_eq!(effects(&knife).await, [(1, 1)]);
-
-        // A grant made elsewhere stays, so its end is taken down on another connection.
-        let mut handler = Elsewhere::new(None);
-        handler.nap = Duration::from_millis(300);
-        let elsewhere = webhook(handler.clone(), PostgresStore::new(db.pool(4).await));
-        let cutting = async {
-            tokio::time::sleep(Duration::from_millis(150)).await;
-            run(&knife, CUT).await;
-        };
-        let (verdict, ()) = tokio::join!(deliver(&elsewhere, 2), cutting);
-        assert_eq!((verdict, handler.grants()), (Verdict::Granted, 1));
-        assert_eq!(last_error(&knife, 2).await.0, "granted");
+        let work = join_all((1..=40).map(|id| {
+            let store = &store;
+            async move {
+                loop {
+                    let Ok(Begin::Run { mut tx, .. }) = store.begin(&claim(id)).await else {
+                        if let Ok(Begin::Fulfilled) = store.begin(&claim(id)).await {
+                            return;
+                        }
+                        tokio::time::sleep(Duration::from_millis(2)).await;
+                        continue;
+                    };
+                    let end = match take_effect(id, &mut tx).await {
+                        Ok(()) if id % 3 == 0 => End::Fulfilled,
+                        Ok(()) => {
+                            let slow = tx.execute("SELECT pg_sleep(0.005)").await;
+                            slow.map_or_else(|error| End::Failed(error.to_string()), |_| End::Fulfilled)
+                        }
+                        Err(error) => End::Failed(error.to_string()),
+                    };
+                    let _ = store.end(tx, end).await;
+                }
+            }
+        }));
+        tokio::select! {
+            _ = work => {}
+            () = storm => unreachable!(),
+            () = tokio::time::sleep(Duration::from_secs(60)) => panic!("not all of them in a minute"),
+        }
+        let pool = db.pool(1).await;
+        assert_eq!(effects(&pool).await, (1..=40).map(|id| (id, 1)).collect::<Vec<_>>());
+        assert!(PostgresStore::new(pool).open(9).await.expect("a database").is_empty());
     })
     .await;
 }
 
-/// Hands sessions on to the database, and cuts the first so many that say this.
-async fn cuts_at(says: &'static [u8], times: u32, pool: &PgPool) -> PgPool {
-    let server = pool.connect_options();
-    let server = (server.get_host().to_owned(), server.get_port());
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    tokio::spawn(async move {
-        let cut = Arc::new(AtomicU32::new(0));
-        while let Ok((mut client, _)) = listener.accept().await {
-            let (cut, server) = (Arc::clone(&cut), server.clone());
-            tokio::spawn(async move {
-                let mut server = TcpStream::connect(server).await.expect("the database");
-                let (mut asks, mut answered) = client.split();
-                let (mut answers, mut asked) = server.split();
-                let there = async {
-                    let mut buffer = vec![0; 64 * 1024];
-                    while let Ok(length @ 1..) = asks.read(&mut buffer).await {
-                        let said = &buffer[..length];
-                        let it = said.windows(says.len()).any(|found| found == says);
-                        if it && cut.fetch_add(1, Ordering::SeqCst) < times {
-                            return;
-                        }
-                        asked.write_all(said).await.expect("the database listens");
-                    }
-                };
-                let back = tokio::io::copy(&mut answers, &mut answered);
-                tokio::select! { () = there => {}, _ = back => {} }
-            });
+/// A verb's future may be dropped anywhere: nothing is left locked, open or half written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verb_that_is_dropped_anywhere_leaves_nothing() {
+    story(|db| async move {
+        let pool = db.ready(2).await;
+        let store = PostgresStore::new(pool.clone()).concurrency_limit(1);
+        for id in 1..60 {
+            let micros = Duration::from_micros(40 * id);
+            let dropped = timeout(micros, store.begin(&claim(id))).await.is_err();
+            drop(effect(&store, id).await);
+            let end = timeout(micros, store.end(effect(&store, id).await, End::Fulfilled)).await;
+            let _ = timeout(micros, store.get(id.into())).await;
+            match patiently(&store, &claim(id)).await {
+                Begin::Fulfilled => assert_eq!(times(&pool, id).await, 1, "{end:?}, {dropped}"),
+                Begin::Run { .. } => {
+                    assert!(end.is_err());
+                    assert_eq!(times(&pool, id).await, 0);
+                }
+                other => panic!("{other:?}"),
+            }
         }
-    });
-    let options = (*pool.connect_options()).clone().host("127.0.0.1").port(port);
-    let options = options.ssl_mode(PgSslMode::Disable);
-    PgPoolOptions::new().max_connections(2).connect_with(options).await.expect("through it")
+        let left = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+            AND state LIKE 'idle in%'";
+        for _ in 0..200 {
+            let left: i64 = sqlx::query_scalar(left).fetch_one(&pool).await.expect("a number");
+            if left == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("a session was left in a transaction");
+    })
+    .await;
 }
 
-/// From the moment the intention is committed a cut connection looks like a crash. Until the handler
-/// is called it is none, and the one who knows that says so.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_is_cut_before_the_handler_leaves_no_doubt() {
-    for says in [&b"COMMIT; BEGIN"[..], b"SELECT xmin", b"SAVEPOINT"] {
-        story(async |db| {
-            let direct = db.ready(4).await;
-            let store = PostgresStore::new(direct.clone());
-            let claim = claim(1, false);
-            // There already, so that the first to commit is the intention.
-            store.end(begin(&store, &claim).await.1, End::Pending).await.expect("written");
+async fn of_a_crowd_one_runs_and_the_others_hear_busy_at_once() {
+    story(|db| async move {
+        let store = PostgresStore::new(db.ready(2).await);
+        let claim = claim(1);
+        let begun = Instant::now();
+        let crowd = join_all((0..60).map(|_| store.begin(&claim))).await;
+        let crowd: Vec<_> = crowd.into_iter().map(|begin| begin.expect("a database")).collect();
+        assert!(begun.elapsed() < Duration::from_secs(3));
+        let runs = crowd.iter().filter(|begin| matches!(begin, Begin::Run { .. })).count();
+        let busy = crowd.iter().filter(|begin| matches!(begin, Begin::Busy)).count();
+        assert_eq!((runs, busy), (1, 59));
+    })
+    .await;
+}
 
-            let cut = PostgresStore::new(cuts_at(says, 1, &direct).await);
-            let begun = cut.begin(&claim).await;
-            assert!(begun.is_err(), "{:?}: {begun:?}", String::from_utf8_lossy(says));
-            let (how, ..) = begin(&store, &claim).await;
-            assert_eq!(how, "run", "cut at {:?}", String::from_utf8_lossy(says));
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_doubts_as_attempts_are_recorded() {
+    story(|db| async move {
+        let store = PostgresStore::new(db.ready(1).await).concurrency_limit(12);
+        let txs = join_all((1..=12).map(|id| effect(&store, id))).await;
+        let ends = txs.into_iter().map(|tx| store.end(tx, End::InDoubt("unknown".into())));
+        for state in join_all(ends).await {
+            assert_eq!(state.expect("a database"), State::InDoubt);
+        }
+        assert_eq!(store.open(100).await.expect("a database").len(), 12);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_record_says_what_was_last_asked_for() {
+    story(|db| async move {
+        let store = PostgresStore::new(db.ready(1).await);
+        for (json, end) in [
+            (r#""amount":3,"unit":"credits""#, End::Failed("no".into())),
+            (r#""amount":5.50,"unit":"points""#, End::Fulfilled),
+        ] {
+            let claim =
+                claim_of(&format!(r#"{{"id":1,{json},"promoter":{{"id":7,"cust_id":"ada"}}}}"#));
+            let Ok(Begin::Run { tx, .. }) = store.begin(&claim).await else { panic!("no run") };
+            store.end(tx, end).await.expect("a database");
+            let record = store.get(1.into()).await.expect("a database").expect("a record");
+            assert_eq!((record.amount, &record.unit), (claim.amount(), claim.unit()));
+            assert_eq!(record.cust_id.as_deref(), Some("ada"));
+        }
+        // Another promoter's, whatever the state.
+        for state in ["fulfilled", "failed", "pending", "in_doubt", "started"] {
+            let set = format!("UPDATE firstpromoter_fulfilments SET state = '{state}'");
+            run(&db.pool(1).await, set).await;
+            let before = store.get(1.into()).await.expect("a database");
+            let other = claim_of(r#"{"id":1,"amount":9,"unit":"credits","promoter":{"id":8}}"#);
+            let begin = store.begin(&other).await.expect("a database");
+            assert_eq!(kind(&begin), "mismatch", "{state}");
+            assert_eq!(store.get(1.into()).await.expect("a database"), before);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn namespaces_share_nothing() {
+    story(|db| async move {
+        let store = PostgresStore::new(db.ready(1).await);
+        let names = ["ours", "its \\' quoted", "Kaffee \u{2615}", ""];
+        for name in names {
+            let store = store.clone().namespace(name).expect("a namespace");
+            let tx = effect(&store, 1).await;
+            store.end(tx, End::Fulfilled).await.expect("a database");
+            assert_eq!(kind(&store.begin(&claim(1)).await.expect("a database")), "fulfilled");
+            assert!(store.forget(2.into()).await.is_ok_and(|forgot| !forgot));
+        }
+        assert!(store.clone().namespace("a".repeat(201)).is_err());
+        assert!(store.namespace("a\nb").is_err());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_that_the_database_cannot_hold_are_left_out() {
+    let latin1 = "ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'";
+    for (options, kept) in [("", "\u{2615}"), (latin1, "?")] {
+        story_in(options, async move |db: Database| {
+            let pool = db.ready(1).await;
+            let store = PostgresStore::new(pool.clone());
+            let text = r#"{"id":1,"amount":1,"unit":"☕\u0000","promoter":{"id":7,"cust_id":"a☕\u0000"}}"#;
+            for (end, state) in [
+                (End::Failed("\u{2615}\0".into()), State::Failed),
+                (End::InDoubt("\u{2615}\0".into()), State::InDoubt),
+                (End::Fulfilled, State::Fulfilled),
+            ] {
+                let tx = match store.begin(&claim_of(text)).await {
+                    Ok(Begin::Run { tx, .. } | Begin::InDoubt { tx, .. }) => tx,
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(store.end(tx, end).await.expect("a database"), state);
+                let record = store.get(1.into()).await.expect("a database").expect("a record");
+                assert_eq!(record.unit.as_str(), format!("{kept}?"));
+                assert_eq!(record.cust_id.as_deref(), Some(&*format!("a{kept}?")));
+            }
+            let foreign = store.namespace("\u{e9}").expect("a namespace");
+            let begin = foreign.begin(&claim(1)).await;
+            match options {
+                "" => assert_eq!(kind(&begin.expect("a database")), "run 1"),
+                _ => {
+                    let error = begin.expect_err("a namespace that cannot be written").to_string();
+                    assert!(error.contains("namespace has to be ASCII"), "{error}");
+                }
+            }
         })
         .await;
     }
 }
 
-/// A server that restarts cuts all connections, one after the other. Of a grant that is made elsewhere,
-/// and is made, the record finds its way all the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_grant_elsewhere_is_recorded_on_whichever_connection_holds() {
+async fn a_search_path_that_changes_leads_to_no_other_table() {
     story(|db| async move {
-        let direct = db.ready(4).await;
-        let store = PostgresStore::new(cuts_at(b"SET state = $3", 3, &direct).await);
-        let (_, tx, _) = begin(&store, &claim(1, false)).await;
-        store.end(tx, End::Granted).await.expect("the fourth connection holds");
-        let known = PostgresStore::new(direct).begin(&claim(1, false)).await;
-        assert!(matches!(known, Ok(Begin::Granted)), "{known:?}");
+        let pool = db.ready(1).await;
+        run(&pool, "CREATE SCHEMA \"Bill\"\"ing\"").await;
+        let billing = PostgresStore::new(pool.clone()).schema("Bill\"ing");
+        let error = billing.get(1.into()).await.expect_err("no table yet");
+        assert!(error.to_string().contains("create_table"), "{error}");
+        billing.create_table().await.expect("a table");
+        billing.create_table().await.expect("a table that exists");
+
+        let store = PostgresStore::new(pool.clone());
+        let tx = effect(&store, 1).await;
+        store.end(tx, End::Fulfilled).await.expect("a database");
+        let set = format!("ALTER DATABASE {} SET search_path = \"Bill\"\"ing\", public", db.name);
+        run(&pool, set).await;
+        kill_all(&pool).await;
+        assert_eq!(kind(&store.begin(&claim(1)).await.expect("a database")), "fulfilled");
+        assert_eq!(kind(&billing.begin(&claim(1)).await.expect("a database")), "run 1");
+        // Another store resolves it anew.
+        let other = PostgresStore::new(db.pool(1).await);
+        assert_eq!(kind(&patiently(&other, &claim(1)).await), "run 1");
     })
     .await;
 }
 
-/// A handler that ends the transaction by itself has let go of the row, and one that hides an error
-/// of the database says 200 about writes that are gone. Neither may come through.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_handler_that_breaks_its_transaction_is_not_believed() {
-    struct Breaks(&'static str);
-
-    impl FulfilIn<PostgresTx> for Breaks {
-        type Error = BoxError;
-
-        async fn fulfil_in(&self, f: Fulfilment, tx: &mut PostgresTx) -> Result<Outcome, BoxError> {
-            grant(f.id.get(), tx).await?;
-            let _ = sqlx::raw_sql(self.0).execute(&mut **tx).await;
-            Ok(Outcome::Fulfilled)
-        }
-    }
-
-    story(|db| async move {
-        let pool = db.ready(4).await;
-        for (id, statement) in
-            [(1, "COMMIT"), (2, "ROLLBACK"), (3, "SELECT 1/0"), (4, "COMMIT; BEGIN")]
-        {
-            let webhook = webhook(Breaks(statement), PostgresStore::new(pool.clone()));
-            assert_eq!(deliver(&webhook, id).await, Verdict::NotRecorded, "{statement}");
-            assert_ne!(last_error(&pool, id).await.0, "granted", "{statement}");
-        }
-    })
-    .await;
+/// Ends every other session of the database.
+async fn kill_all(pool: &PgPool) {
+    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    run(pool, kill).await;
 }
 
-/// What sqlx does when a nested transaction cannot begin, or its beginning is dropped: it rolls back
-/// everything, and whatever comes next through the same connection would commit by itself. A handler
-/// that goes on must not grant with each retry.
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_nested_transaction_that_never_began_nothing_is_written() {
-    struct GoesOn {
-        dropped: bool,
-    }
-
-    impl FulfilIn<PostgresTx> for GoesOn {
-        type Error = BoxError;
-
-        async fn fulfil_in(&self, f: Fulfilment, tx: &mut PostgresTx) -> Result<Outcome, BoxError> {
-            grant(f.id.get(), tx).await?;
-            if self.dropped {
-                // As by a time-out that has passed before the server has answered.
-                while Box::pin(tx.begin()).now_or_never().is_some() {}
-            } else {
-                let _ = sqlx::raw_sql("SELECT 1/0").execute(&mut **tx).await;
-                assert!(tx.begin().await.is_err(), "the transaction is broken");
-            }
-            grant(f.id.get(), tx).await?;
-            Ok(Outcome::Fulfilled)
-        }
-    }
-
+async fn sessions_that_ended_while_idle_are_not_noticed() {
     story(|db| async move {
-        let pool = db.ready(4).await;
-        for (id, dropped) in [(1, false), (2, true)] {
-            let webhook = webhook(GoesOn { dropped }, PostgresStore::new(pool.clone()));
-            for _ in 0..2 {
-                assert_eq!(deliver(&webhook, id).await, Verdict::NotRecorded, "{dropped}");
-            }
+        let pool = db.ready(1).await;
+        let store = PostgresStore::new(pool.clone());
+        let txs = join_all((1..=8).map(|id| effect(&store, id))).await;
+        join_all(txs.into_iter().map(|tx| store.end(tx, End::Fulfilled))).await;
+        for id in 11..14 {
+            kill_all(&pool).await;
+            let tx = effect(&store, id).await;
+            assert_eq!(store.end(tx, End::Fulfilled).await.expect("a database"), State::Fulfilled);
+            kill_all(&pool).await;
+            assert!(store.get(id.into()).await.expect("a database").is_some());
         }
-        assert_eq!(effects(&pool).await, [], "nothing was granted");
-    })
-    .await;
-}
-
-/// Whatever a handler has set for its own statements, the end is as durable as the table says.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_commit_is_synchronous_whatever_the_handler_sets() {
-    struct Hurries;
-
-    impl FulfilIn<PostgresTx> for Hurries {
-        type Error = BoxError;
-
-        async fn fulfil_in(&self, f: Fulfilment, tx: &mut PostgresTx) -> Result<Outcome, BoxError> {
-            sqlx::raw_sql("SET LOCAL synchronous_commit = off").execute(&mut **tx).await?;
-            grant(f.id.get(), tx).await?;
-            Ok(Outcome::Fulfilled)
-        }
-    }
-
-    story(|db| async move {
-        let pool = db.ready(4).await;
-        // Fires at the commit itself.
-        run(
-            &pool,
-            "CREATE TABLE seen (setting text);
-             CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                 INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NULL;
-             END $$;
-             CREATE CONSTRAINT TRIGGER note AFTER INSERT ON effects
-                 DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note()",
-        )
-        .await;
-        let webhook = webhook(Hurries, PostgresStore::new(pool.clone()));
-        assert_eq!(deliver(&webhook, 1).await, Verdict::Granted);
-        let (seen,): (String,) =
-            sqlx::query_as("SELECT setting FROM seen").fetch_one(&pool).await.expect("it fired");
-        assert_eq!(seen, "on");
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn several_machines_create_the_table_at_once() {
+async fn no_connection_of_the_application_reaches_the_store() {
     story(|db| async move {
-        let stores = join_all((0..8).map(|_| async { PostgresStore::new(db.pool(1).await) })).await;
-        for created in join_all(stores.iter().map(PostgresStore::create_table)).await {
-            created.expect("a table");
-        }
-        // As a migration, too, and twice.
-        let pool = db.pool(1).await;
-        for _ in 0..2 {
-            run(&pool, PostgresStore::SCHEMA).await;
-        }
-        let open = "EXPLAIN SELECT id FROM firstpromoter_fulfilments WHERE namespace = '' AND state <> 'granted' ORDER BY changed";
-        run(&pool, "SET enable_seqscan = off").await;
-        let plan: Vec<String> = sqlx::query_scalar(open).fetch_all(&pool).await.expect("a plan");
-        assert!(plan.iter().any(|line| line.contains("firstpromoter_fulfilments_open")), "{plan:?}");
+        let pool = db.ready(1).await;
+        let store = PostgresStore::new(pool.clone());
+        // As sqlx leaves it after somebody's dropped `begin`: in a transaction that it does not
+        // know of. It is the pool's only one.
+        pool.execute("BEGIN").await.expect("a statement");
+        let mut tx = effect(&store, 1).await;
+        tx.execute("SELECT 1").await.expect("a statement");
+        assert_eq!(
+            store.end(tx, End::InDoubt("unknown".into())).await.expect("a database"),
+            State::InDoubt
+        );
+        assert!(store.resolve(1.into(), true).await.expect("a database"));
+        pool.execute("ROLLBACK").await.expect("a statement");
+        assert_eq!(kind(&store.begin(&claim(1)).await.expect("a database")), "fulfilled");
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_database_nothing_is_granted() {
+async fn connect_options_that_change_and_hooks_of_a_dedicated_pool_are_followed() {
     story(|db| async move {
-        let pool = db.ready(2).await;
-        let handler = Elsewhere::new(None);
-        let webhook = webhook(handler.clone(), PostgresStore::new(pool.clone()));
-        pool.close().await;
-        assert_eq!(deliver(&webhook, 1).await, Verdict::StoreUnavailable);
-        assert_eq!(handler.grants(), 0);
-        let error =
-            PostgresStore::new(pool).forget(FulfilmentId::from(1)).await.expect_err("closed");
-        assert_eq!(error.to_string(), "attempted to acquire a connection on a closed pool");
-    })
-    .await;
-}
-
-/// Nothing of the delivery but what a claim shows.
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_personal_is_kept() {
-    story(|db| async move {
-        let pool = db.ready(2).await;
-        let fails = |_| async { Err("user-7 (ada@example.com) is unknown".into()) };
-        let webhook = webhook(Then(fails), PostgresStore::new(pool.clone()));
-        assert_eq!(deliver(&webhook, 1).await, Verdict::Failed);
-        let row: String =
-            sqlx::query_scalar("SELECT row_to_json(f)::text FROM firstpromoter_fulfilments f")
-                .fetch_one(&pool)
+        let pool = db.ready(1).await;
+        let name = async |store: &PostgresStore, id| {
+            let mut tx = tx(store, id).await;
+            let name: String = sqlx::query_scalar("SELECT current_setting('application_name')")
+                .fetch_one(&mut *tx)
                 .await
-                .expect("a row");
-        for private in ["ada", "user-7", "sixteen"] {
-            assert!(!row.contains(private), "{row}");
+                .expect("a setting");
+            store.end(tx, End::Fulfilled).await.expect("a database");
+            name
+        };
+        let store = PostgresStore::new(pool.clone());
+        assert_eq!(name(&store, 1).await, "");
+        let options = pool.connect_options();
+        pool.set_connect_options((*options).clone().application_name("rotated"));
+        assert_eq!(name(&store, 2).await, "rotated");
+
+        let hooked = PgPoolOptions::new()
+            .max_connections(1)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    connection.execute("SET application_name = 'hooked'").await.map(drop)
+                })
+            })
+            .connect_lazy_with((*options).clone());
+        let store = PostgresStore::with_dedicated_pool(hooked);
+        let both = join_all([tx(&store, 3), tx(&store, 4)]).await;
+        drop(both);
+        assert_eq!(name(&store, 5).await, "hooked");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_database_is_an_error_before_the_handler_is_called() {
+    story(|db| async move {
+        let pool = db.ready(1).await;
+        let set = format!("ALTER DATABASE {} SET default_transaction_read_only = on", db.name);
+        run(&pool, set).await;
+        let store = PostgresStore::new(db.pool(1).await);
+        for error in [
+            store.create_table().await.expect_err("read-only"),
+            store.begin(&claim(1)).await.expect_err("read-only"),
+        ] {
+            assert_eq!(error.to_string(), "the database is read-only");
         }
-        assert!(row.contains("[redacted]"), "{row}");
+        assert_eq!(store.get(1.into()).await.expect("it can be read"), None);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_table_is_named_and_found_once_it_is_there() {
+    story(|db| async move {
+        let store = PostgresStore::new(db.pool(1).await);
+        let named = |error: PostgresError| error.to_string().contains("call `create_table`");
+        assert!(named(store.begin(&claim(1)).await.expect_err("no table")));
+        join_all((0..4).map(|_| store.create_table()))
+            .await
+            .into_iter()
+            .for_each(|made| made.expect("a table"));
+        assert_eq!(kind(&store.begin(&claim(1)).await.expect("a database")), "run 1");
+        run(&db.pool(1).await, "DROP TABLE firstpromoter_fulfilments").await;
+        assert!(named(store.get(1.into()).await.expect_err("no table")));
+    })
+    .await;
+}
+
+/// A row lock of an operator's delays an end, for no longer than the store says.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_of_somebody_elses_is_not_waited_for_long() {
+    story(|db| async move {
+        let pool = db.ready(2).await;
+        let store = PostgresStore::new(pool.clone());
+        let end = End::Failed("no".into());
+        assert_eq!(store.end(tx(&store, 1).await, end).await.expect("a database"), State::Failed);
+        let mut operator = pool.begin().await.expect("a transaction");
+        operator
+            .execute("SELECT * FROM firstpromoter_fulfilments FOR UPDATE")
+            .await
+            .expect("a lock");
+        let begun = Instant::now();
+        let tx = effect(&store, 1).await;
+        assert!(begun.elapsed() < Duration::from_secs(1), "a begin does not wait");
+        let state = store.end(tx, End::Fulfilled).await;
+        assert!(!matches!(state, Ok(State::Fulfilled)), "{state:?}");
+        assert!(begun.elapsed() < Duration::from_secs(8));
+        operator.rollback().await.expect("the lock's end");
+        assert_eq!(times(&pool, 1).await, 0);
+        assert_eq!(kind(&patiently(&store, &claim(1)).await), "run 2");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_are_let_go() {
+    story(|db| async move {
+        let pool = db.ready(1).await;
+        let proxy = Proxy::start(&db.url).await;
+        let store = PostgresStore::new(PgPool::connect_lazy(&proxy.url).expect("a URL"));
+        let warm = async |ids: std::ops::Range<u64>| {
+            let txs = join_all(ids.map(|id| effect(&store, id))).await;
+            join_all(txs.into_iter().map(|tx| store.end(tx, End::Fulfilled))).await;
+        };
+
+        // All that were idle: one is found silent, and the others are not even tried.
+        warm(1..9).await;
+        proxy.silence();
+        let begun = Instant::now();
+        let state = store.end(effect(&store, 11).await, End::Fulfilled).await;
+        assert_eq!(state.expect("a database"), State::Fulfilled);
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+
+        // All that run: they end within the bound, and the next one is served.
+        let txs = join_all((21..29).map(|id| effect(&store, id))).await;
+        proxy.silence();
+        let begun = Instant::now();
+        let ends = (0..).zip(txs).map(|(at, tx)| {
+            store.end(tx, if at % 2 == 0 { End::Fulfilled } else { End::InDoubt("unknown".into()) })
+        });
+        for (at, state) in join_all(ends).await.into_iter().enumerate() {
+            match state {
+                Ok(state) => assert_eq!((state, at % 2), (State::InDoubt, 1)),
+                Err(error) => {
+                    assert_eq!(error.to_string(), "the database did not answer in time");
+                    assert_eq!(at % 2, 0);
+                }
+            }
+        }
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+        let state = store.end(effect(&store, 31).await, End::Fulfilled).await;
+        assert_eq!(state.expect("a database"), State::Fulfilled);
+        drop(proxy);
+        // The server has noticed by now that they are gone.
+        let direct = PostgresStore::new(pool.clone());
+        assert_eq!(kind(&patiently(&direct, &claim(21)).await), "run 1");
+        assert_eq!(kind(&patiently(&direct, &claim(22)).await), "in doubt 2");
+    })
+    .await;
+}
+
+/// Takes effect through the transaction, then does as it is told.
+struct Told(fn(u64) -> Result<Outcome, &'static str>);
+
+impl FulfilIn<PostgresTx> for Told {
+    type Error = String;
+
+    async fn fulfil_in(&self, f: Fulfilment, tx: &mut PostgresTx) -> Result<Outcome, String> {
+        take_effect(f.id.get(), tx).await.map_err(|error| error.to_string())?;
+        Ok((self.0)(f.id.get())?)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_answers_what_the_record_says() {
+    story(|db| async move {
+        let pool = db.ready(1).await;
+        let webhook = |told| {
+            let access = Access::query("key", "at least sixteen bytes").expect("a secret");
+            Webhook::new(Told(told), PostgresStore::new(pool.clone()), access)
+        };
+        let well = webhook(|_| Ok(Outcome::Fulfilled));
+        for (id, webhook, verdict, kept, next) in [
+            (1, webhook(|_| Ok(Outcome::Fulfilled)), Verdict::Fulfilled, 1, Verdict::Fulfilled),
+            (2, webhook(|_| Ok(Outcome::Pending)), Verdict::Pending, 1, Verdict::Fulfilled),
+            (3, webhook(|_| Err("no such user")), Verdict::Failed, 0, Verdict::Fulfilled),
+            (4, webhook(|_| panic!("on purpose")), Verdict::Panicked, 0, Verdict::Fulfilled),
+            (
+                5,
+                webhook(|_| Ok(Outcome::InDoubt("timed out".into()))),
+                Verdict::InDoubt,
+                0,
+                Verdict::InDoubt,
+            ),
+        ] {
+            assert_eq!(webhook.fulfil(fulfilment(id)).await, verdict);
+            assert_eq!(times(&pool, id).await, kept, "{verdict:?}");
+            assert_eq!(well.fulfil(fulfilment(id)).await, next, "{verdict:?}");
+        }
     })
     .await;
 }

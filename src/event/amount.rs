@@ -1,7 +1,8 @@
 use std::{error::Error, fmt, str::FromStr};
 
-use super::lenient::Scalar;
 use rust_decimal::Decimal;
+
+use super::lenient::Scalar;
 
 /// A quantity, exactly as it was sent: `3`, `2.50` or, in a balance, `-12`.
 ///

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Amount, Details, FulfilmentId, InvalidDetails, Promoter, PromoterId, Timestamp, Unit,
-    lenient::{self, Scalar},
+    lenient::{self, Member, Scalar},
 };
 
 /// A fulfilment that waits for its handler: `data` of the payload, with its `event`.
@@ -91,17 +91,17 @@ impl Fulfilment {
     /// If the body is not JSON, is another event, or lacks a required member.
     pub fn decode(body: impl Into<Bytes>) -> Result<Self, DecodeError> {
         let bytes = body.into();
-        let body: Body<'_> = members(&bytes)?;
-        let event = body.event.unwrap_or_default();
-        match event.kind {
-            Scalar::Text(kind) if kind == "fulfilment_pending" => {}
-            Scalar::Text(kind) if !kind.is_empty() => return Err(DecodeError::OtherEvent),
-            kind if kind.is_absent() => return Err(NotAFulfilment("event.type is missing")),
-            _ => return Err(NotAFulfilment("event.type is not a text")),
-        }
-        let data = body.data.map_or(Ok(None), |data| lenient::members::<Data<'_>>(data.get()));
-        let data = data.map_err(|_| TWICE)?.ok_or(NotAFulfilment("data is missing"))?;
-        let event = Event { id: event.id.into(), created_at: event.created_at.into() };
+        let body = match members::<Body<'_>>(&bytes) {
+            // The problem may lie in the data of another event, which may be anything.
+            Err(problem @ NotAFulfilment(_)) => {
+                let event = members::<EventOnly<'_>>(&bytes)?.event;
+                event.unwrap_or_default().into_event()?;
+                return Err(problem);
+            }
+            body => body?,
+        };
+        let event = body.event.unwrap_or_default().into_event()?;
+        let data = body.data.ok_or(NotAFulfilment("data is missing"))?;
         let fulfilment = data.into_fulfilment(event)?;
         Ok(Self { bytes, ..fulfilment })
     }
@@ -234,34 +234,34 @@ impl Error for DecodeError {}
 
 /// Parses a body that is an object.
 fn members<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, DecodeError> {
-    match str::from_utf8(body).map(lenient::members) {
-        Ok(Ok(Some(members))) => Ok(members),
-        Ok(Err(error)) if error.is_data() => Err(TWICE),
-        _ => Err(not_an_object(body)),
-    }
+    let problem = match str::from_utf8(body).map(lenient::members) {
+        Ok(Ok(Some(members))) => return Ok(members),
+        Ok(Err(error)) if error.is_data() => return Err(TWICE),
+        Ok(Ok(None)) => "the body is not an object",
+        // The parser refuses some numbers and strings; those in members are never parsed.
+        _ => "data or data.promoter is not an object",
+    };
+    Err(not_json(body).unwrap_or(NotAFulfilment(problem)))
 }
 
 #[cold]
-fn not_an_object(body: &[u8]) -> DecodeError {
+fn not_json(body: &[u8]) -> Option<DecodeError> {
     // The parser passes over bytes that are not UTF-8, so it first gets those before them.
     let text = body.utf8_chunks().next().map_or(&[][..], |chunk| chunk.valid().as_bytes());
     let json = |text| serde_json::from_slice::<IgnoredAny>(text);
-    match json(text).and_then(|_| json(body)) {
-        Ok(_) => NotAFulfilment("the body is not an object"),
-        Err(error) => DecodeError::NotJson { line: error.line(), column: error.column() },
-    }
+    let error = json(text).and_then(|_| json(body)).err()?;
+    Some(DecodeError::NotJson { line: error.line(), column: error.column() })
 }
 
-// Reading these fails only if the text is not JSON or one of their members is there twice, so the
-// order of the members does not matter.
+// Neither the order of the members nor the types of their values matter here.
 
 #[derive(Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
 struct Body<'a> {
     #[serde(deserialize_with = "lenient::object")]
     event: Option<EventMembers<'a>>,
-    /// Read once the event is known to be a fulfilment's: another one's may be anything.
-    data: Option<&'a RawValue>,
+    #[serde(deserialize_with = "lenient::object")]
+    data: Option<Data<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -271,6 +271,19 @@ struct EventMembers<'a> {
     #[serde(rename = "type")]
     kind: Scalar<'a>,
     created_at: Scalar<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+struct EventOnly<'a> {
+    #[serde(deserialize_with = "lenient::member")]
+    event: Option<EventMembers<'a>>,
+}
+
+impl<'a> Member<'a> for Option<EventMembers<'a>> {
+    fn read(json: &'a RawValue) -> serde_json::Result<Self> {
+        lenient::members(json.get())
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -291,6 +304,18 @@ struct PromoterMembers<'a> {
     id: Scalar<'a>,
     email: Scalar<'a>,
     cust_id: Scalar<'a>,
+}
+
+impl EventMembers<'_> {
+    fn into_event(self) -> Result<Event, DecodeError> {
+        match self.kind {
+            Scalar::Text(kind) if kind == "fulfilment_pending" => {}
+            Scalar::Text(kind) if !kind.is_empty() => return Err(DecodeError::OtherEvent),
+            kind if kind.is_absent() => return Err(NotAFulfilment("event.type is missing")),
+            _ => return Err(NotAFulfilment("event.type is not a text")),
+        }
+        Ok(Event { id: self.id.into(), created_at: self.created_at.into() })
+    }
 }
 
 impl Data<'_> {
@@ -370,6 +395,7 @@ mod tests {
             (b"1e400", NotAFulfilment("the body is not an object")),
             (b"{\"id\":1,\"id\":1}", TWICE),
             (b"{\"id\":1}", NotAFulfilment("data.amount is missing")),
+            (b"{\"promoter\":1e400}", NotAFulfilment("data or data.promoter is not an object")),
         ] {
             let bytes = Bytes::from_static(bytes);
             assert_eq!(Fulfilment::from_payout(bytes.clone()).err(), Some(error), "{bytes:?}");

@@ -1,15 +1,15 @@
 //! Reads members of any type: what is not of the type wanted is `None`, and no error.
 //!
-//! Each value is taken as the text it was sent in. `serde_json` would refuse the delivery for a
-//! number too large for it, or for half of a surrogate pair.
+//! A scalar is taken as the text it was sent in. `serde_json` would refuse the delivery for a number
+//! too large for it, or for half of a surrogate pair.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
     de::{
-        DeserializeSeed, Error, MapAccess, Visitor,
-        value::{BytesDeserializer, CowStrDeserializer, MapAccessDeserializer},
+        DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+        value::{BytesDeserializer, MapAccessDeserializer},
     },
 };
 use serde_json::value::RawValue;
@@ -99,7 +99,7 @@ impl From<Scalar<'_>> for Option<bool> {
     }
 }
 
-/// A type of a member that may be of any other type instead.
+/// The type of a member of a payload, which may be of any other type instead.
 pub(super) trait Member<'de>: Sized {
     fn read(json: &'de RawValue) -> serde_json::Result<Self>;
 }
@@ -113,6 +113,7 @@ where
     }
 }
 
+/// Deserializes a member of [`Details`](super::Details).
 pub(super) fn member<'de, D, T>(input: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -121,22 +122,20 @@ where
     T::read(<&RawValue>::deserialize(input)?).map_err(D::Error::custom)
 }
 
-/// Deserializes a member that is an object.
+/// Deserializes an object in one pass, for which it fails on numbers and strings that the parser
+/// refuses, as [`member`] does not.
 pub(super) fn object<'de, D, T>(input: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    members(<&RawValue>::deserialize(input)?.get()).map_err(D::Error::custom)
+    input.deserialize_any(MembersVisitor(PhantomData))
 }
 
 /// Parses an object; any other value is `None`, whether or not it is JSON.
 ///
-/// # Errors
-///
-/// If the text is not JSON, or a member of `T` is there twice, which [`is_data`] tells.
-///
-/// [`is_data`]: serde_json::Error::is_data
+/// Fails if the text is not JSON, or if a member of `T` is there twice, which
+/// [`is_data`](serde_json::Error::is_data) tells.
 pub(super) fn members<'de, T>(json: &'de str) -> serde_json::Result<Option<T>>
 where
     T: Deserialize<'de>,
@@ -145,22 +144,51 @@ where
         return Ok(None);
     }
     let mut input = serde_json::Deserializer::from_str(json);
-    let members = input.deserialize_map(MembersVisitor(PhantomData))?;
+    let members = input.deserialize_any(MembersVisitor(PhantomData))?;
     input.end()?;
-    Ok(Some(members))
+    Ok(members)
 }
 
 struct MembersVisitor<T>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de>> Visitor<'de> for MembersVisitor<T> {
-    type Value = T;
+    type Value = Option<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
+        f.write_str("any JSON value")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(Members(map)))
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(Members(map))).map(Some)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Option<T>, A::Error> {
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Option<T>, E> {
+        Ok(None)
     }
 }
 
@@ -174,13 +202,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Members<A> {
     where
         K: DeserializeSeed<'de>,
     {
-        let Some(name) = self.0.next_key::<&RawValue>()? else { return Ok(None) };
-        let name = match Scalar::from(name) {
-            Scalar::Text(name) => seed.deserialize(CowStrDeserializer::new(name)),
-            // Not text, so the name of nothing that is read.
-            _ => seed.deserialize(BytesDeserializer::new(b"\xff")),
-        };
-        name.map(Some)
+        self.0.next_key_seed(Name(seed))
     }
 
     fn next_value_seed<V>(&mut self, seed: V) -> Result<V::Value, A::Error>
@@ -188,5 +210,36 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Members<A> {
         V: DeserializeSeed<'de>,
     {
         self.0.next_value_seed(seed)
+    }
+}
+
+/// The name of a member: any string of JSON, half of a surrogate pair included.
+struct Name<K>(K);
+
+impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for Name<K> {
+    type Value = K::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<K::Value, D::Error> {
+        input.deserialize_bytes(self)
+    }
+}
+
+impl<'de, K: DeserializeSeed<'de>> Visitor<'de> for Name<K> {
+    type Value = K::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_bytes<E: Error>(self, name: &[u8]) -> Result<K::Value, E> {
+        self.0.deserialize(BytesDeserializer::new(name))
+    }
+
+    fn visit_borrowed_bytes<E: Error>(self, name: &'de [u8]) -> Result<K::Value, E> {
+        // Read as bytes, a string may have control characters, which JSON must escape.
+        if name.iter().any(|&byte| byte < b' ') {
+            return Err(E::custom("control character in a name"));
+        }
+        self.visit_bytes(name)
     }
 }

@@ -112,7 +112,8 @@ where
         let in_flight = RemoveOnDrop { in_flight: Arc::clone(&self), id };
         let task = TaskGuard::new(self.tasks.clone());
         let settings = Arc::clone(settings);
-        tokio::spawn(span.instrument(async move {
+        // Boxed, because tokio moves what it is given some times over.
+        tokio::spawn(span.instrument(Box::pin(async move {
             let _task = task;
             let info = DeliveryInfo::from(&fulfilment);
             let InFlight { handler, store, .. } = &*in_flight.in_flight;
@@ -128,7 +129,7 @@ where
                 });
             }
             progress.send_replace(Progress::Ended(ended));
-        }));
+        })));
         Ok(listener)
     }
 
@@ -159,14 +160,21 @@ struct TaskGuard(watch::Sender<usize>);
 
 impl TaskGuard {
     fn new(tasks: watch::Sender<usize>) -> Self {
-        tasks.send_modify(|tasks| *tasks += 1);
+        tasks.send_if_modified(|tasks| {
+            *tasks += 1;
+            false // nobody waits for more of them
+        });
         Self(tasks)
     }
 }
 
 impl Drop for TaskGuard {
     fn drop(&mut self) {
-        self.0.send_modify(|tasks| *tasks -= 1);
+        let Self(tasks) = self;
+        tasks.send_if_modified(|running| {
+            *running -= 1;
+            *running == 0 && tasks.receiver_count() > 0
+        });
     }
 }
 

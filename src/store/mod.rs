@@ -19,6 +19,8 @@ mod memory;
 mod postgres;
 #[cfg(feature = "postgres")]
 mod postgres_journal;
+#[cfg(feature = "postgres")]
+mod postgres_table;
 mod record;
 #[cfg(feature = "redb")]
 mod redb;
@@ -70,10 +72,11 @@ pub use self::{
 /// 5. **Nobody waits.** `begin` returns [`Begin::Busy`] at once while another holds the `Tx`.
 /// 6. **Released in one place.** `end` releases the id, or else the drop of the `Tx`; a late drop
 ///    never takes the id from a successor.
-/// 7. **The record says what was last asked for**: unit, amount and customer of the latest `begin`;
-///    the reason of the latest end; in `attempts` the runs of the handler and nothing else.
+/// 7. **The record says what was last asked for**: promoter, unit, amount and customer of the latest
+///    `begin`; the reason of the latest end; in `attempts` the runs of the handler and nothing else.
 /// 8. **Texts never decide a state.** A text that the store cannot hold is shortened or left out.
-/// 9. **One account.** A record of another promoter is [`Begin::Mismatch`], whatever its state.
+/// 9. **One account.** A record of another promoter is [`Begin::Mismatch`], whatever its state, unless
+///    it is failed and its handler never ran: that was not confirmed, and may have been made up.
 /// 10. **`Ok` is durable**: what a verb returned is what a second connection reads.
 ///
 /// No verb is dropped by this crate before it returns: each runs to its end in a task of its own if
@@ -98,7 +101,8 @@ pub use self::{
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a store",
-    note = "use `PostgresStore`, `SqliteStore`, `PostgresJournal`, `RedbStore` or `MemoryStore`, or implement `Store`"
+    label = "use `PostgresStore`, `SqliteStore`, `PostgresJournal`, `RedbStore` or `MemoryStore`",
+    note = "or implement `Store` for it"
 )]
 pub trait Store: Clone + Send + Sync + 'static {
     /// The right to run one attempt; of a transactional store, its open transaction.
@@ -230,8 +234,7 @@ pub trait Store: Clone + Send + Sync + 'static {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "a handler that implements `Fulfil` cannot run in the transaction `{Self}`",
-    label = "effects made elsewhere are not undone with this store's transaction",
-    note = "use `PostgresJournal`, `RedbStore` or `MemoryStore` for this handler, \
-            or implement `FulfilIn<{Self}>` and write through the transaction"
+    label = "use `PostgresJournal`, `RedbStore` or `MemoryStore`, or implement `FulfilIn<{Self}>`",
+    note = "effects made elsewhere are not undone with this store's transaction"
 )]
 pub trait ExternalEffects {}

@@ -1,118 +1,96 @@
-//! What the two stores that speak SQL have in common: their errors, and how a row becomes a record.
+//! Shares between the stores that speak SQL: their errors, and how a row becomes a record.
 
-use std::{
-    error::Error as _,
-    fmt,
-    time::{Duration, SystemTime},
-};
+#[cfg(feature = "postgres")]
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
 
-use super::{End, Record, State};
+use super::{Record, State};
+use crate::event::PromoterId;
 
-/// What can go wrong with a record in SQL.
-#[derive(Debug)]
+/// The table, in both databases.
+pub(super) const TABLE: &str = "firstpromoter_fulfilments";
+
+/// What can go wrong with a record in SQL; the stores' errors are opaque newtypes of it.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Problem {
+    #[error(transparent)]
     Sql(sqlx::Error),
-    /// The row that was to be written is not the one that was locked.
-    Lost,
-    /// A row was not written by this crate.
-    Unreadable(&'static str),
-    /// The process's other grants take their time.
+    #[error("there is no table {TABLE}: call `create_table`, or add `SCHEMA` to your migrations")]
+    NoTable(#[source] Option<sqlx::Error>),
     #[cfg(feature = "sqlite")]
+    #[error("another attempt has the database for too long")]
     Busy,
-    /// Another process has the lock of plain handlers.
-    #[cfg(feature = "sqlite")]
-    Elsewhere,
-    #[cfg(feature = "sqlite")]
-    LockFile(std::io::Error),
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sql(error) => error.fmt(f),
-            Self::Lost => f.write_str("the right to grant this reward was lost"),
-            Self::Unreadable(column) => {
-                write!(f, "a record cannot be read: its {column} was not written by this crate")
-            }
-            #[cfg(feature = "sqlite")]
-            Self::Busy => f.write_str("the database is busy with another grant"),
-            #[cfg(feature = "sqlite")]
-            Self::Elsewhere => f.write_str(
-                "another process grants with this database, by a handler that does not use its transaction",
-            ),
-            #[cfg(feature = "sqlite")]
-            Self::LockFile(error) => write!(f, "the lock file cannot be used: {error}"),
-        }
-    }
-}
-
-impl Problem {
-    /// The error beneath; its text is in this one's already.
-    pub(super) fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Sql(error) => error.source(),
-            #[cfg(feature = "sqlite")]
-            Self::LockFile(error) => error.source(),
-            _ => None,
-        }
-    }
-
-    /// Whether somebody else has SQLite's write lock.
-    #[cfg(feature = "sqlite")]
-    pub(super) fn is_busy(&self) -> bool {
-        match self {
-            Self::Busy => true,
-            Self::Sql(sqlx::Error::Database(error)) => {
-                // Extended codes have the primary one, SQLITE_BUSY or SQLITE_LOCKED, in their low byte.
-                let code = error.code().and_then(|code| code.parse::<i32>().ok());
-                code.is_some_and(|code| matches!(code & 0xff, 5 | 6))
-            }
-            _ => false,
-        }
-    }
+    #[cfg(feature = "postgres")]
+    #[error("the attempt is not recorded: the right to run it was lost")]
+    Lost,
+    #[error("a record cannot be read: its {0} was not written by this crate")]
+    Unreadable(&'static str),
+    #[error("the database did not answer in time")]
+    TimedOut,
+    #[cfg(feature = "postgres")]
+    #[error("the database is read-only")]
+    ReadOnly,
+    #[cfg(feature = "postgres")]
+    #[error("a namespace has to be ASCII in a database whose encoding is not UTF-8")]
+    Namespace,
 }
 
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
-        Self::Sql(error)
+        let no_table = error.as_database_error().is_some_and(|error| {
+            let undefined_table = error.code().is_some_and(|code| code == "42P01");
+            (undefined_table || error.message().starts_with("no such table"))
+                && error.message().contains(TABLE)
+        });
+        if no_table { Self::NoTable(Some(error)) } else { Self::Sql(error) }
     }
 }
 
-/// The row of a reward in doubt, as both databases are asked for it: id, unit, amount, promoter,
-/// attempts, last error, and the two times in microseconds since 1970.
-pub(super) type Row = (String, String, String, String, i32, Option<String>, i64, i64);
+/// A row as both databases are asked for it: id, unit, amount, promoter, cust_id, state, attempts,
+/// reason, and the two times in microseconds since 1970.
+pub(super) type Row =
+    (String, String, String, String, Option<String>, String, i64, Option<String>, i64, i64);
 
 pub(super) fn record(row: Row) -> Result<Record, Problem> {
-    let (id, unit, amount, promoter, attempts, last_error, first_seen, changed) = row;
+    let (id, unit, amount, promoter, cust_id, state, attempts, reason, first_seen, changed) = row;
     Ok(Record {
         id: id.parse().map_err(|_| Problem::Unreadable("id"))?,
         unit: unit.as_str().into(),
         amount: amount.parse().map_err(|_| Problem::Unreadable("amount"))?,
         promoter: parse_promoter(&promoter)?,
-        state: State::Started,
+        cust_id,
+        state: parse_state(&state)?,
         attempts: count(attempts),
-        last_error,
+        reason,
         first_seen: time(first_seen),
         changed: time(changed),
     })
 }
 
-fn parse_promoter(text: &str) -> Result<crate::event::PromoterId, Problem> {
+/// What decides on an attempt: state, promoter, attempts.
+#[cfg(feature = "postgres")]
+pub(super) type Known = (State, PromoterId, u32);
+
+#[cfg(feature = "postgres")]
+pub(super) fn known(state: &str, promoter: &str, attempts: i64) -> Result<Known, Problem> {
+    Ok((parse_state(state)?, parse_promoter(promoter)?, count(attempts)))
+}
+
+pub(super) fn parse_state(text: &str) -> Result<State, Problem> {
+    State::parse(text).ok_or(Problem::Unreadable("state"))
+}
+
+fn parse_promoter(text: &str) -> Result<PromoterId, Problem> {
     text.parse().map_err(|_| Problem::Unreadable("promoter_id"))
 }
 
-pub(super) fn state(text: &str) -> Result<State, Problem> {
-    [State::New, State::Started, State::Granted, State::Pending, State::Failed]
-        .into_iter()
-        .find(|state| state.as_str() == text)
-        .ok_or(Problem::Unreadable("state"))
+fn count(attempts: i64) -> u32 {
+    attempts.clamp(0, u32::MAX.into()).try_into().unwrap_or(u32::MAX)
 }
 
-/// What a handler hears that goes on after sqlx has rolled back its transaction.
-pub(super) const ENDED: &str = "the transaction has ended: a nested one could not begin, or its beginning was dropped half-way";
-
-pub(super) fn count(attempts: i32) -> u32 {
-    attempts.try_into().unwrap_or(0)
+/// `LIMIT` for [`Store::open`](super::Store::open).
+pub(super) fn limit(limit: usize) -> i64 {
+    limit.try_into().unwrap_or(i64::MAX)
 }
 
 fn time(micros: i64) -> SystemTime {
@@ -125,24 +103,26 @@ fn time(micros: i64) -> SystemTime {
     time.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// In microseconds since 1970.
+/// The present, in microseconds since 1970.
 #[cfg(feature = "sqlite")]
 pub(super) fn now() -> i64 {
     let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     since.as_micros().try_into().unwrap_or(i64::MAX)
 }
 
-/// How an end is written down: the state, and the reason if there is one.
-pub(super) fn end(end: End) -> (State, Option<String>) {
-    match end {
-        End::Granted => (State::Granted, None),
-        End::Pending => (State::Pending, None),
-        End::Failed(reason) => (State::Failed, Some(text(reason))),
-    }
+/// Replaces NUL, which PostgreSQL refuses; JSON has it.
+#[cfg(feature = "postgres")]
+pub(super) fn text(text: &str) -> Cow<'_, str> {
+    replaced(text, |c| c == '\0')
 }
 
-/// PostgreSQL takes every character but this one, and SQLite's tools stop at it. JSON has it.
-pub(super) fn text(text: impl Into<String>) -> String {
-    let text = text.into();
-    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+/// Replaces also what a database in another encoding than UTF-8 may refuse.
+#[cfg(feature = "postgres")]
+pub(super) fn ascii(text: &str) -> Cow<'_, str> {
+    replaced(text, |c| c == '\0' || !c.is_ascii())
+}
+
+#[cfg(feature = "postgres")]
+fn replaced(text: &str, refused: impl Fn(char) -> bool + Copy) -> Cow<'_, str> {
+    if text.contains(refused) { text.replace(refused, "?").into() } else { text.into() }
 }

@@ -15,16 +15,34 @@ use std::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use futures::FutureExt;
 use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions, raw_sql};
 use tempfile::TempDir;
-use tower_firstpromoter::once::{PostgresStore, PostgresTx};
+use tokio::{
+    io::copy_bidirectional,
+    net,
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
+use tower_firstpromoter::{
+    event::Fulfilment,
+    store::{Begin, Claim, PostgresStore, PostgresTx, Store},
+};
 
 /// Runs a story in a database of its own, which is dropped when the story ends. Where there is no
 /// PostgreSQL it says so and runs nothing; that is a failure where `CI` is set.
 pub(crate) async fn story<Fut>(tell: impl FnOnce(Database) -> Fut)
+where
+    Fut: Future<Output = ()>,
+{
+    story_in("", tell).await;
+}
+
+/// Runs a story in a database that is created with `options`.
+pub(crate) async fn story_in<Fut>(options: &str, tell: impl FnOnce(Database) -> Fut)
 where
     Fut: Future<Output = ()>,
 {
@@ -39,10 +57,10 @@ where
     let run = async |sql: String| {
         raw_sql(AssertSqlSafe(sql)).execute(&admin).await.expect("a statement of the test's");
     };
-    run(format!("CREATE DATABASE {name}")).await;
-    let (path, options) = server.split_once('?').unwrap_or((&server, ""));
+    run(format!("CREATE DATABASE {name} {options}")).await;
+    let (path, query) = server.split_once('?').unwrap_or((&server, ""));
     let (front, _) = path.rsplit_once('/').expect("a database in the URL");
-    let database = Database { url: format!("{front}/{name}?{options}") };
+    let database = Database { url: format!("{front}/{name}?{query}"), name: name.clone() };
     let told = AssertUnwindSafe(tell(database)).catch_unwind().await;
     run(format!("DROP DATABASE {name} WITH (FORCE)")).await;
     if let Err(panic) = told {
@@ -61,6 +79,7 @@ pub(crate) fn not_run(why: &str) {
 #[derive(Clone, Debug)]
 pub(crate) struct Database {
     pub(crate) url: String,
+    pub(crate) name: String,
 }
 
 impl Database {
@@ -73,8 +92,8 @@ impl Database {
             .expect("the test's database")
     }
 
-    /// A pool with the store's table and with `effects`: what the handlers of the tests grant. It
-    /// has no key, so that every double shows.
+    /// A pool with the store's table and with `effects`: what the handlers of the tests
+    /// fulfil. It has no key, so that every double shows.
     pub(crate) async fn ready(&self, connections: u32) -> PgPool {
         let pool = self.pool(connections).await;
         PostgresStore::new(pool.clone()).create_table().await.expect("a table");
@@ -83,11 +102,99 @@ impl Database {
     }
 }
 
-pub(crate) async fn run(pool: &PgPool, sql: &'static str) {
-    raw_sql(sql).execute(pool).await.expect("a statement of the test's");
+pub(crate) async fn run(pool: &PgPool, sql: impl Into<String>) {
+    raw_sql(AssertSqlSafe(sql.into())).execute(pool).await.expect("a statement of the test's");
 }
 
-/// How often each reward was granted that was granted at all, as (id, times).
+pub(crate) fn fulfilment_of(data: &str) -> Fulfilment {
+    let body = format!(r#"{{"event":{{"type":"fulfilment_pending"}},"data":{data}}}"#);
+    Fulfilment::decode(body).expect("a fulfilment")
+}
+
+/// Three credits for promoter 7, who is user-7.
+pub(crate) fn fulfilment(id: u64) -> Fulfilment {
+    let promoter = r#"{"id":7,"cust_id":"user-7"}"#;
+    fulfilment_of(&format!(r#"{{"id":{id},"amount":3,"unit":"credits","promoter":{promoter}}}"#))
+}
+
+pub(crate) fn claim_of(data: &str) -> Claim {
+    Claim::new(&fulfilment_of(data))
+}
+
+pub(crate) fn claim(id: u64) -> Claim {
+    Claim::new(&fulfilment(id))
+}
+
+/// Begins; waits while it is busy. An end by drop reaches the server a moment later.
+pub(crate) async fn patiently<S: Store>(store: &S, claim: &Claim) -> Begin<S::Tx>
+where
+    S::Error: std::fmt::Debug,
+{
+    for _ in 0..1_000 {
+        match store.begin(claim).await.expect("a database") {
+            Begin::Busy => tokio::time::sleep(Duration::from_millis(5)).await,
+            begin => return begin,
+        }
+    }
+    panic!("busy for good");
+}
+
+/// A begin in words, its transaction dropped or not.
+pub(crate) fn kind<Tx>(begin: &Begin<Tx>) -> String {
+    match begin {
+        Begin::Run { attempt, .. } => format!("run {attempt}"),
+        Begin::InDoubt { attempt, .. } => format!("in doubt {attempt}"),
+        Begin::Fulfilled => "fulfilled".into(),
+        Begin::Busy => "busy".into(),
+        Begin::Mismatch => "mismatch".into(),
+    }
+}
+
+/// A way to the server that can fall silent: connections stay open and carry nothing more.
+pub(crate) struct Proxy {
+    pub(crate) url: String,
+    silent: watch::Sender<u64>,
+    accepts: JoinHandle<()>,
+}
+
+impl Proxy {
+    pub(crate) async fn start(server: &str) -> Self {
+        let (front, path) = server.rsplit_once('/').expect("a database in the URL");
+        let (_, address) = front.rsplit_once('@').expect("a user in the URL");
+        let address = address.to_owned();
+        let listener = net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let (silent, silences) = watch::channel(0);
+        let accepts = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((mut near, _)) = listener.accept().await {
+                let (address, mut silences) = (address.clone(), silences.clone());
+                connections.spawn(async move {
+                    silences.borrow_and_update();
+                    let mut far = net::TcpStream::connect(address).await.expect("a server");
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        _ = silences.changed() => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        Self { url: format!("postgres://postgres@127.0.0.1:{port}/{path}"), silent, accepts }
+    }
+
+    /// Silences the connections that are open now; new ones are carried.
+    pub(crate) fn silence(&self) {
+        self.silent.send_modify(|times| *times += 1);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepts.abort();
+    }
+}
+
+/// How often each fulfilment took effect that did at all, as (id, times).
 pub(crate) async fn effects(pool: &PgPool) -> Vec<(i64, i64)> {
     sqlx::query_as("SELECT id, count(*) FROM effects GROUP BY id ORDER BY id")
         .fetch_all(pool)
@@ -95,7 +202,7 @@ pub(crate) async fn effects(pool: &PgPool) -> Vec<(i64, i64)> {
         .expect("the effects")
 }
 
-pub(crate) async fn grant(id: u64, tx: &mut PostgresTx) -> sqlx::Result<()> {
+pub(crate) async fn take_effect(id: u64, tx: &mut PostgresTx) -> sqlx::Result<()> {
     let id = id as i64;
     sqlx::query("INSERT INTO effects VALUES ($1)").bind(id).execute(&mut **tx).await?;
     Ok(())
