@@ -77,10 +77,7 @@ pub(super) fn known(state: &str, promoter: &str, attempts: i64) -> Result<Known,
 }
 
 pub(super) fn parse_state(text: &str) -> Result<State, Problem> {
-    [State::Started, State::InDoubt, State::Fulfilled, State::Pending, State::Failed]
-        .into_iter()
-        .find(|state| state.as_str() == text)
-        .ok_or(Problem::Unreadable("state"))
+    State::parse(text).ok_or(Problem::Unreadable("state"))
 }
 
 fn parse_promoter(text: &str) -> Result<PromoterId, Problem> {

@@ -94,8 +94,9 @@ const ROWS: &str = "SELECT id, unit, amount, promoter_id, cust_id, state, attemp
 const RECORD: &str = "INSERT INTO firstpromoter_fulfilments AS f (namespace, id, unit, amount, \
     promoter_id, cust_id, state, attempts, reason, first_seen, changed) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10) \
-    ON CONFLICT (namespace, id) DO UPDATE SET unit = excluded.unit, amount = excluded.amount, \
-    cust_id = excluded.cust_id, state = excluded.state, attempts = excluded.attempts, \
+    ON CONFLICT (namespace, id) DO UPDATE SET promoter_id = excluded.promoter_id, \
+    unit = excluded.unit, amount = excluded.amount, cust_id = excluded.cust_id, \
+    state = excluded.state, attempts = excluded.attempts, \
     reason = iif(excluded.state = 'in_doubt', coalesce(excluded.reason, f.reason), excluded.reason), \
     changed = excluded.changed WHERE f.state <> 'fulfilled'";
 
