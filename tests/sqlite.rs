@@ -887,3 +887,41 @@ async fn two_services_fulfil_each_once() {
         assert_eq!(effects(&pool).await, (100..140).map(|id| (id, 1)).collect::<Vec<_>>());
     }
 }
+
+/// FINDINGS 6: an attempt neither runs nor commits in what somebody has left open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_left_in_a_transaction_is_closed() {
+    let (db, _) = Database::new(SqliteJournalMode::Wal).await;
+    for nested in [false, true] {
+        let pool = pool_of(1, db.options()).await;
+        let mut left = pool.acquire().await.expect("a connection");
+        std::mem::forget(left.begin().await.expect("a transaction"));
+        if nested {
+            std::mem::forget(left.begin().await.expect("a nested one"));
+        }
+        drop(left);
+        let store = SqliteStore::new(pool.clone());
+        let id = 1 + u64::from(nested);
+        store.begin(&claim(id)).await.map(drop).unwrap_err();
+        assert_eq!(fulfil(&store, id).await, State::Fulfilled);
+        the_application_can_write(&pool, &db.pool().await).await;
+        assert_eq!(effects(&db.pool().await).await.len(), id as usize);
+    }
+}
+
+/// Where a transaction ended early, another process may have been quicker.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_note_does_not_undo_what_another_has_fulfilled() {
+    let (db, pool) = Database::new(SqliteJournalMode::Wal).await;
+    let (one, other) = (SqliteStore::new(pool.clone()), SqliteStore::new(db.pool().await));
+    for (id, end) in (1..).zip([End::Fulfilled, End::Failed("why".into())]) {
+        let mut tx = begin(&one, &claim(id)).await;
+        let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *tx).await;
+        assert_eq!(fulfil(&other, id).await, State::Fulfilled);
+        write(&mut tx, id as i64).await;
+        assert_eq!(one.end(tx, end).await.expect("a record"), State::Fulfilled);
+        let told = told(one.get(id.into()).await.expect("a database"));
+        assert_eq!(told, (State::Fulfilled, 1, None));
+    }
+    assert_eq!(effects(&pool).await, [(1, 1), (2, 1)]);
+}
