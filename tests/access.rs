@@ -399,7 +399,7 @@ fn debug_redacts() -> Result<(), InvalidAccess> {
 fn paths_that_could_never_match_are_refused() -> Result<(), InvalidAccess> {
     let refusal = |access: Access, path: &str| {
         let panic =
-            catch_unwind(AssertUnwindSafe(|| open(access).at(path))).err().expect("it is refused");
+            catch_unwind(AssertUnwindSafe(|| open(access).at(path))).expect_err("it is refused");
         panic
             .downcast::<String>()
             .map(|text| *text)

@@ -23,7 +23,6 @@ use futures::FutureExt;
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
-use serde_json::json;
 use tower::{Layer, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_firstpromoter::{
     Access, BoxError, Fulfil, FulfilFn, InvalidAccess, Outcome, ReplyBody, Verdict, Webhook,
@@ -42,6 +41,9 @@ use tower_firstpromoter::{
         SqliteError, SqliteStore, SqliteTx, State, Store,
     },
 };
+
+mod delivery;
+use delivery::{QUIET, quiet};
 
 /// A handler that is not `Clone`.
 struct Handler;
@@ -186,7 +188,7 @@ fn other_requests_pay_no_more_than_a_pointer() {
     assert!(ours <= own + size_of::<usize>(), "{ours} bytes, of which {own} are the application's");
 }
 
-fn delivery(body: impl Into<Bytes>) -> Request<Upload> {
+fn deliver(body: impl Into<Bytes>) -> Request<Upload> {
     Request::post("/hook?key=KEPT-QUIET-in-the-query")
         .header("content-type", "application/json")
         .header("authorization", "Bearer KEPT-QUIET-in-a-header")
@@ -207,66 +209,13 @@ async fn everything_can_be_boxed() {
     let webhook = Webhook::new(Arc::new(Handler), MemoryStore::new(1), access());
     let layer = webhook.clone().at("/hook");
     let Application { webhook } = Application { webhook };
-    let body = payload().to_string();
-    let answer = BoxCloneSyncService::new(webhook).oneshot(delivery(body.clone())).await;
+    let body = quiet().to_string();
+    let answer = BoxCloneSyncService::new(webhook).oneshot(deliver(body.clone())).await;
     assert_eq!(answer.expect("infallible").status(), 200);
     let intercept = BoxCloneSyncService::new(layer.layer(service_fn(not_found)));
-    assert_eq!(intercept.oneshot(delivery(body)).await.expect("infallible").status(), 200);
+    assert_eq!(intercept.oneshot(deliver(body)).await.expect("infallible").status(), 200);
     let _: &dyn Observer = &|_: &DeliveryEvent<'_>| {};
 }
-
-/// Every member of the protocol's table, and in each that is secret or personal a marker.
-fn payload() -> serde_json::Value {
-    let mut marker = {
-        let mut count = 0;
-        move || {
-            count += 1;
-            format!("{QUIET}-{count}")
-        }
-    };
-    let mut quiet = |names: &[&str]| -> serde_json::Map<String, serde_json::Value> {
-        names.iter().map(|name| ((*name).to_owned(), marker().into())).collect()
-    };
-    let mut profile = quiet(&[
-        "first_name",
-        "last_name",
-        "website",
-        "company_name",
-        "company_number",
-        "phone_number",
-        "address",
-        "vat_id",
-        "country",
-        "paypal_email",
-        "avatar_url",
-        "description",
-    ]);
-    profile.insert("id".into(), 5306304.into());
-    profile.insert("social_accounts".into(), json!({ "twitter": quiet(&["url"]) }));
-    let mut promoter = quiet(&[
-        "cust_id",
-        "email",
-        "temp_password",
-        "note",
-        "w8_form_url",
-        "w9_form_url",
-        "auth_token",
-    ]);
-    promoter.insert("id".into(), 5272969.into());
-    promoter.insert("status".into(), "active".into());
-    promoter.insert("profile".into(), profile.into());
-    let mut campaign = quiet(&["default_webhook_url"]);
-    campaign.insert("id".into(), 17476.into());
-    json!({
-        "event": { "id": 13007875, "type": "fulfilment_pending" },
-        "data": {
-            "id": 2429153, "amount": 3, "unit": "free_months", "status": "pending",
-            "promoter": promoter, "campaign": campaign,
-        },
-    })
-}
-
-const QUIET: &str = "KEPT-QUIET";
 
 #[track_caller]
 fn redacts(value: &dyn Debug) {
@@ -277,7 +226,7 @@ fn redacts(value: &dyn Debug) {
 
 #[tokio::test]
 async fn debug_redacts() {
-    let body = payload().to_string();
+    let body = quiet().to_string();
     let fulfilment = Fulfilment::decode(body.clone()).expect("a fulfilment");
     let details = fulfilment.details().expect("details");
     assert!(body.matches(QUIET).count() > 20);
@@ -327,12 +276,12 @@ async fn debug_redacts() {
     redacts(&layer);
     redacts(&passing);
     redacts(&webhook);
-    redacts(&webhook.clone().call(delivery(body.clone())));
-    redacts(&intercept.call(delivery(body.clone())));
-    redacts(&passes.call(delivery(body.clone())));
+    redacts(&webhook.clone().call(deliver(body.clone())));
+    redacts(&intercept.call(deliver(body.clone())));
+    redacts(&passes.call(deliver(body.clone())));
 
-    assert!(webhook.clone().oneshot(delivery(body.clone())).now_or_never().is_none());
-    let answer = webhook.clone().oneshot(delivery(body.clone())).await.expect("infallible");
+    assert!(webhook.clone().oneshot(deliver(body.clone())).now_or_never().is_none());
+    let answer = webhook.clone().oneshot(deliver(body.clone())).await.expect("infallible");
     redacts(&answer);
     let answer = answer.into_body().collect().await.expect("whole").to_bytes();
     assert!(!String::from_utf8_lossy(&answer).contains(QUIET));
@@ -349,7 +298,7 @@ async fn debug_redacts() {
 
 #[test]
 fn errors_do_not_quote_the_payload() {
-    let text = payload().to_string();
+    let text = quiet().to_string();
     // Wrong in all the ways which serde's own messages would quote.
     for body in [
         text[..text.len() / 2].to_owned(),

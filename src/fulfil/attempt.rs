@@ -2,13 +2,12 @@
 
 use std::{
     fmt::{self, Write as _},
-    future::{Future, poll_fn},
+    future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
     time::Duration,
 };
 
@@ -80,10 +79,10 @@ where
         }
     };
 
-    progress.send_replace(Progress::Running);
+    set_progress(progress, Progress::Running);
     let handled = call(&**handler, fulfilment, &mut tx, in_doubt, settings).await;
 
-    progress.send_replace(Progress::Ending);
+    set_progress(progress, Progress::Ending);
     let end = match &handled {
         Handled::Outcome(Outcome::Fulfilled) => End::Fulfilled,
         Handled::Outcome(Outcome::Pending) => End::Pending,
@@ -128,6 +127,14 @@ where
         }
     };
     Ended { verdict, attempt: if ran { number } else { 0 } }
+}
+
+/// Sets the phase, which listeners look at when they can wait no longer: none has to be woken.
+fn set_progress(progress: &watch::Sender<Progress>, phase: Progress) {
+    progress.send_if_modified(|progress| {
+        *progress = phase;
+        false
+    });
 }
 
 /// Calls the handler, for at most `attempt_within`, and catches its panic.
@@ -191,34 +198,41 @@ where
 }
 
 async fn begin<S: Store>(store: S, claim: Claim) -> Result<Begin<S::Tx>, String> {
-    let begun = bounded(async move |answer: oneshot::Sender<_>| {
-        let begun = store.begin(&claim).await;
-        // Nobody waits any more, so the handler will not run: that must not look like a doubt.
-        if let Err(Ok(Begin::Run { tx, .. })) = answer.send(begun) {
+    let begun = {
+        let store = store.clone();
+        async move { store.begin(&claim).await }
+    };
+    let late = async move |begun| {
+        // The handler will not run: that must not look like a doubt.
+        if let Ok(Begin::Run { tx, .. }) = begun {
             let _ = store.end(tx, End::NotRun("the store answered too late".to_owned())).await;
         }
-    });
-    begun.await?.map_err(text)
+    };
+    bounded(begun, late).await?.map_err(text)
 }
 
 async fn end<S: Store>(store: S, tx: S::Tx, end: End) -> Result<State, String> {
-    let ended = bounded(async move |answer: oneshot::Sender<_>| {
-        let _ = answer.send(store.end(tx, end).await);
-    });
-    ended.await?.map_err(text)
+    bounded(async move { store.end(tx, end).await }, async |_late| ()).await?.map_err(text)
 }
 
 /// Runs `work` to its end, in a task of its own if it waits for something, and waits for its answer
-/// for at most [`STORE_WITHIN`].
-async fn bounded<T, W>(work: impl FnOnce(oneshot::Sender<T>) -> W) -> Result<T, String>
+/// for at most [`STORE_WITHIN`]. An answer for which nobody waits any more is left to `late`.
+async fn bounded<T, W, L>(work: W, late: impl FnOnce(T) -> L + Send + 'static) -> Result<T, String>
 where
-    W: Future<Output = ()> + Send + 'static,
+    T: Send + 'static,
+    W: Future<Output = T> + Send + 'static,
+    L: Future<Output = ()> + Send,
 {
-    let (sender, mut answer) = oneshot::channel();
-    let mut work = Box::pin(AssertUnwindSafe(work(sender)).catch_unwind());
-    if poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx).is_pending())).await {
-        tokio::spawn(Span::current().instrument(work));
+    let mut work = Box::pin(AssertUnwindSafe(work).catch_unwind());
+    if let Some(answer) = work.as_mut().now_or_never() {
+        return answer.map_err(|_panic| "the store panicked".to_owned());
     }
+    let (sender, mut answer) = oneshot::channel();
+    tokio::spawn(Span::current().instrument(async move {
+        if let Ok(Err(unheard)) = work.await.map(|answer| sender.send(answer)) {
+            late(unheard).await;
+        }
+    }));
     match timeout(STORE_WITHIN, &mut answer).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(_)) => Err("the store panicked".to_owned()),

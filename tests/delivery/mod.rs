@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use tower_firstpromoter::{
     Access, Fulfil, Outcome, ReplyBody, Verdict, Webhook, event::Fulfilment, store::MemoryStore,
 };
@@ -68,4 +68,58 @@ pub(crate) fn verdict<B>(response: &Response<B>) -> Verdict {
 pub(crate) async fn text(response: Response<ReplyBody>) -> String {
     let Ok(body) = response.into_body().collect().await;
     String::from_utf8(body.to_bytes().to_vec()).expect("answers are text")
+}
+
+/// What marks secrets and personal data in [`quiet`].
+pub(crate) const QUIET: &str = "KEPT-QUIET";
+
+/// Every member of the protocol's table, and in each that is secret or personal a marker.
+pub(crate) fn quiet() -> Value {
+    let mut marker = {
+        let mut count = 0;
+        move || {
+            count += 1;
+            format!("{QUIET}-{count}")
+        }
+    };
+    let mut marked = |names: &[&str]| -> Map<String, Value> {
+        names.iter().map(|name| ((*name).to_owned(), marker().into())).collect()
+    };
+    let mut profile = marked(&[
+        "first_name",
+        "last_name",
+        "website",
+        "company_name",
+        "company_number",
+        "phone_number",
+        "address",
+        "vat_id",
+        "country",
+        "paypal_email",
+        "avatar_url",
+        "description",
+    ]);
+    profile.insert("id".into(), 5306304.into());
+    profile.insert("social_accounts".into(), json!({ "twitter": marked(&["url"]) }));
+    let mut promoter = marked(&[
+        "cust_id",
+        "email",
+        "temp_password",
+        "note",
+        "w8_form_url",
+        "w9_form_url",
+        "auth_token",
+    ]);
+    promoter.insert("id".into(), 5272969.into());
+    promoter.insert("status".into(), "active".into());
+    promoter.insert("profile".into(), profile.into());
+    let mut campaign = marked(&["default_webhook_url"]);
+    campaign.insert("id".into(), 17476.into());
+    json!({
+        "event": { "id": 13007875, "type": "fulfilment_pending" },
+        "data": {
+            "id": 2429153, "amount": 3, "unit": "free_months", "status": "pending",
+            "promoter": promoter, "campaign": campaign,
+        },
+    })
 }
