@@ -13,6 +13,7 @@
 //! records that an attempt begins, and later how it ended: a cut-off attempt is in doubt. Its handler
 //! implements [`Fulfil`](crate::Fulfil). The kind is the store's type.
 
+#[cfg(any(feature = "redb", feature = "sqlite"))]
 mod held;
 mod memory;
 #[cfg(feature = "postgres")]
