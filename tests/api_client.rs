@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    future::{Ready, pending, ready},
+    future::{pending, ready},
     io,
     pin::Pin,
     sync::{Arc, Mutex},
@@ -17,7 +17,7 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use tower::{Service, ServiceExt, service_fn};
+use tower::{Service, ServiceExt, service_fn, util::BoxCloneService};
 use tower_firstpromoter::{
     api::{Client, Error, InvalidClient, Mismatch},
     event::{Fulfilment, Unit},
@@ -33,27 +33,24 @@ const EMAIL: &str = "jane.roe@example.com";
 /// The requests that were sent, without the path that all have: `GET list?page=1`.
 type Log = Arc<Mutex<Vec<String>>>;
 
+type Http = BoxCloneService<Request<Full<Bytes>>, Response<Full<Bytes>>, tower::BoxError>;
+
 /// Keeps a line of each request on its way to `service`.
-fn logged<S>(
-    service: S,
-) -> (
-    Log,
-    impl Service<Request<Full<Bytes>>, Response = S::Response, Error = S::Error, Future = S::Future>
-    + Clone
-    + Send,
-)
+fn logged<S>(service: S) -> (Log, Http)
 where
-    S: Service<Request<Full<Bytes>>> + Clone + Send,
+    S: Service<Request<Full<Bytes>>, Response = Response<Full<Bytes>>> + Clone + Send + 'static,
+    S::Error: Into<tower::BoxError>,
+    S::Future: Send,
 {
     let log = Log::default();
     let lines = log.clone();
-    let service = service.map_request(move |request: Request<Full<Bytes>>| {
+    let service = service.map_err(Into::into).map_request(move |request: Request<Full<Bytes>>| {
         let path = request.uri().path_and_query().expect("a path").as_str();
         let path = path.strip_prefix("/api/v1/payouts/").expect("the API's path");
         lines.lock().expect("whole").push(format!("{} {path}", request.method()));
         request
     });
-    (log, service)
+    (log, BoxCloneService::new(service))
 }
 
 fn lines(log: &Log) -> Vec<String> {
@@ -68,25 +65,16 @@ fn nothing_written(log: &Log) {
 }
 
 /// A service with one answer.
-fn answers(
-    status: u16,
-    headers: &[(&'static str, &str)],
-    body: impl Into<Bytes>,
-) -> impl Service<
-    Request<Full<Bytes>>,
-    Response = Response<Full<Bytes>>,
-    Error = Infallible,
-    Future = Ready<Result<Response<Full<Bytes>>, Infallible>>,
-> + Clone
-+ Send
-+ 'static {
+fn answers(status: u16, headers: &[(&'static str, &str)], body: impl Into<Bytes>) -> Http {
     let (mut head, ()) = Response::new(()).into_parts();
     head.status = StatusCode::from_u16(status).expect("a status");
     for (name, value) in headers {
         head.headers.insert(*name, value.parse().expect("a value"));
     }
     let body = body.into();
-    service_fn(move |_| ready(Ok(Response::from_parts(head.clone(), Full::new(body.clone())))))
+    BoxCloneService::new(service_fn(move |_| {
+        ready(Ok(Response::from_parts(head.clone(), Full::new(body.clone()))))
+    }))
 }
 
 fn client<S, B>(service: S) -> Client

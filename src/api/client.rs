@@ -36,13 +36,13 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// [The module](super) has an example.
 #[derive(Clone)]
 pub struct Client {
-    send: Arc<Send_>,
+    send: Arc<Exchange>,
     key: HeaderValue,
     base: Arc<str>,
 }
 
 /// The service, without its types.
-type Send_ =
+type Exchange =
     dyn Fn(Request<Full<Bytes>>) -> BoxFuture<'static, Result<Answer, BoxError>> + Send + Sync;
 
 /// An answer's head, and its body if that could be read.

@@ -37,7 +37,6 @@ impl Webhook {
     /// assert_eq!(webhook.fulfil(real).await.code(), "fulfilled");
     /// # Ok(()) }
     /// ```
-    #[must_use]
     pub fn confirm_with(self, client: Client) -> Self {
         self.set_confirm(Arc::new(client))
     }

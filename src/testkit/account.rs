@@ -37,10 +37,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// account.add(&Payload::new(2).unit("cash"));
 ///
 /// let client = api::Client::new(account.clone(), "any key")?;
-/// let payouts = client.pending().await?.payouts;
-/// assert_eq!(payouts.len(), 2);
-/// client.complete(&payouts[0]).await?;
-/// assert_eq!(account.completed(), [payouts[0].id]);
+/// let payouts = client.pending().await?.payouts; // the youngest first
+/// client.complete(&payouts[1]).await?;
+/// assert_eq!((account.completed(), account.pending()), (vec![1.into()], vec![2.into()]));
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Default)]
@@ -174,7 +173,7 @@ impl State {
             answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));
             return answer;
         }
-        if !request.headers().get("x-api-key").is_some_and(|key| !key.is_empty()) {
+        if request.headers().get("x-api-key").is_none_or(|key| key.is_empty()) {
             return reply(StatusCode::UNAUTHORIZED, &json!("Unauthorized"));
         }
         let query = request.uri().query().unwrap_or_default();
@@ -196,11 +195,11 @@ impl State {
         status: Option<&str>,
     ) -> Response<Full<Bytes>> {
         let page = query.get("page").and_then(|page| page.parse().ok()).unwrap_or(1_usize).max(1);
-        let promoter = query.get("promoter_id");
+        let promoter = query.get("promoter_id").map(|id| id.parse().ok());
         // The youngest first.
         let found = self.payouts.values().rev().filter(|payout| {
             status.is_none_or(|status| payout["status"] == status)
-                && promoter.is_none_or(|id| payout["promoter"]["id"].to_string() == *id)
+                && promoter.is_none_or(|id: Option<u64>| payout["promoter"]["id"].as_u64() == id)
         });
         let found: Vec<_> = found.skip((page - 1) * PER_PAGE).take(PER_PAGE).collect();
         reply(StatusCode::OK, &json!(found))
