@@ -162,14 +162,6 @@ async fn the_store_keeps_its_contract() {
     }
 }
 
-/// As above, with a pool for each store. Each answer `Busy` takes a second then.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "takes two minutes"]
-async fn two_pools_keep_the_contract() {
-    let (db, _pool) = Database::new(SqliteJournalMode::Wal).await;
-    store_contract(Kind::Transactional, async || SqliteStore::new(db.pool().await)).await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_decides_what_is_kept() {
     for journal in JOURNALS {
