@@ -201,7 +201,7 @@ async fn the_end_decides_what_is_kept() {
     }
 }
 
-/// FINDINGS 3, 4, 5: whatever ends the transaction, nothing stays of the attempt, neither what it
+/// Whatever ends the transaction, nothing stays of the attempt, neither what it
 /// wrote before nor what it goes on to write.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_ended_early_commits_nothing() {
@@ -260,7 +260,7 @@ async fn a_transaction_that_ended_early_commits_nothing() {
     }
 }
 
-/// FINDINGS 3: a full disk, played by a limit of pages.
+/// A full disk, played by a limit of pages.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_database_commits_nothing() {
     for journal in JOURNALS {
@@ -284,7 +284,7 @@ async fn a_full_database_commits_nothing() {
     }
 }
 
-/// FINDINGS 3: a full file system, then room again.
+/// A full file system, then room again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_commits_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -340,7 +340,7 @@ async fn a_full_disk_commits_nothing() {
     }
 }
 
-/// FINDINGS 18: what a handler leaves behind stays in no connection.
+/// What a handler leaves behind stays in no connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nested_transaction_that_is_forgotten_is_not_left_in_the_pool() {
     for journal in JOURNALS {
@@ -473,7 +473,7 @@ async fn a_statement_on_its_way_belongs_to_the_attempt() {
     assert_eq!(effects(&pool).await, []);
 }
 
-/// FINDINGS 17: nothing is shared between pools.
+/// Nothing is shared between pools.
 #[tokio::test(flavor = "multi_thread")]
 async fn databases_in_memory_are_unrelated() {
     for connections in [1, 4] {
@@ -527,7 +527,7 @@ async fn a_pool_of_one_will_do() {
     }
 }
 
-/// FINDINGS 9: one file under two names, each with a pool and a store of its own.
+/// One file under two names, each with a pool and a store of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_file_under_two_names_is_one_database() {
     for journal in JOURNALS {
@@ -618,7 +618,7 @@ async fn a_storm_of_duplicates_is_fulfilled_once() {
     }
 }
 
-/// FINDINGS 21 and 22.
+/// The record says what was last asked for, and names one promoter.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_record_says_what_was_last_asked_for() {
     let (_db, pool) = Database::new(SqliteJournalMode::Wal).await;
@@ -676,7 +676,7 @@ async fn an_operator_sees_and_resolves() {
     assert!(store.forget(2.into()).await.expect("a database"));
     assert!(!store.forget(2.into()).await.expect("a database"));
     assert!(matches!(store.begin(&claim(2)).await, Ok(Begin::Run { attempt: 1, .. })));
-    assert!(store.clone().namespace("x".repeat(201)).is_err(), "FINDINGS 20");
+    assert!(store.clone().namespace("x".repeat(201)).is_err(), "it is too long");
 
     let tx = begin(&store, &claim(6)).await;
     store.end(tx, End::InDoubt("who knows".into())).await.expect("a record");
@@ -736,7 +736,7 @@ async fn waits_for_others_are_bounded() {
     }
 }
 
-/// FINDINGS 25 and 33.
+/// A table that is missing or cannot be written is an error that says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_cannot_be_used_is_an_error() {
     let (db, pool) = Database::new(SqliteJournalMode::Delete).await;
@@ -837,7 +837,7 @@ async fn a_delivery_is_answered_with_what_is_recorded() {
     }
 }
 
-/// FINDINGS 3: every retry had committed its later writes.
+/// Every retry had committed its later writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn retries_of_a_handler_that_breaks_the_rule_take_no_effect() {
     let pool = memory(1).await;
@@ -880,7 +880,7 @@ async fn two_services_fulfil_each_once() {
     }
 }
 
-/// FINDINGS 6: an attempt neither runs nor commits in what somebody has left open.
+/// An attempt neither runs nor commits in what somebody has left open.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_left_in_a_transaction_is_closed() {
     let (db, _) = Database::new(SqliteJournalMode::Wal).await;
