@@ -1,4 +1,4 @@
-//! Shares between the two PostgreSQL stores: connections of their own, and the table.
+//! Shared by the two PostgreSQL stores: connections of their own, and the table.
 
 use std::{
     borrow::Cow,

@@ -58,15 +58,15 @@ use crate::event::FulfilmentId;
 /// # Ok(()) }
 /// ```
 ///
-/// An attempt waits 3 seconds for another one of this store and 1 second for another process or pool
-/// that writes; then it is [`Begin::Busy`], and `resolve` and `forget` return `false`. No verb takes
-/// longer than 7 seconds.
+/// An attempt waits 3 seconds for another one of this store and 1 second for another process or
+/// pool that writes; then it is [`Begin::Busy`], and `resolve` and `forget` return `false`. No
+/// method takes longer than 7 seconds.
 ///
 /// # The pool
 ///
 /// An attempt holds one connection of the pool. With a pool of one, nothing that runs during an
-/// attempt may ask the pool for another, `was_fulfilled` included; of a database in memory, nobody
-/// else can read the records during an attempt.
+/// attempt may ask the pool for another, `was_fulfilled` included; with a database in memory,
+/// nobody else can read the records during an attempt.
 ///
 /// During an attempt `synchronous` is `EXTRA` and `busy_timeout` is 1 second on that connection;
 /// both are restored. The store's commit and rollback hooks take the place of the application's on
@@ -112,8 +112,9 @@ impl SqliteStore {
         Self { pool, namespace: "".into(), held: HeldSet::default(), queue: Arc::default() }
     }
 
-    /// Keeps the fulfilments of several FirstPromoter accounts apart, whose ids may be the same.
-    /// Default: empty. What was recorded in another namespace is not found.
+    /// Separates the fulfilments of several FirstPromoter accounts, whose ids may be the same.
+    /// Default: empty; the first account keeps that, because its records are not found in another
+    /// namespace.
     ///
     /// # Errors
     ///
@@ -130,7 +131,7 @@ impl SqliteStore {
         Ok(Self { namespace: record::namespace(account.as_ref())?, ..self })
     }
 
-    /// Creates the table unless there is one. See [`SqliteStore`] for an example.
+    /// Creates the table, unless it exists. See [`SqliteStore`] for an example.
     ///
     /// # Errors
     ///
@@ -418,7 +419,7 @@ impl fmt::Debug for SqliteTx {
     }
 }
 
-/// The error of a [`SqliteStore`].
+/// The error of [`SqliteStore`].
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
