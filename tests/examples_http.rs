@@ -104,7 +104,7 @@ fn check_rows(server: &Example) {
     }
 }
 
-/// What cannot be said with a length: chunks, and a body that never comes to its end.
+/// Bodies without a length: chunks, and a body that never ends.
 #[track_caller]
 fn check_bodies(server: &Example) {
     let chunked = head(&format!("POST {GOOD}"), &[JSON], &["Transfer-Encoding: chunked"]);

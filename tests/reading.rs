@@ -1,7 +1,7 @@
 //! "The body was not what its head had promised."
 //!
-//! Lengths that lie, bodies that break, stall, trickle or never end: each delivery gets its answer,
-//! in time, and nothing is read that need not be.
+//! Lengths that lie, bodies that break, stall, trickle or never end: each delivery gets its answer
+//! in time, and nothing is read needlessly.
 
 use std::{
     collections::VecDeque,

@@ -176,7 +176,7 @@ async fn the_end_decides_what_is_kept() {
             (5, End::Interrupted(why()), 0, State::Failed, 1, Some("why")),
             (6, End::NotRun(why()), 0, State::Failed, 0, Some("why")),
             (7, End::WasFulfilled, 0, State::Fulfilled, 0, None),
-            // A savepoint of the handler's, by the name that the first edition's had.
+            // A savepoint of the handler's, by a name that the store might use.
             (8, End::Failed("a \0 in it".into()), 0, State::Failed, 1, Some("a \0 in it")),
         ] {
             let mut tx = begin(&store, &claim(id)).await;

@@ -1,4 +1,4 @@
-//! Duplicates that arrive while the attempt runs wait for it, and hear the same answer as the first.
+//! Duplicates that arrive while the attempt runs wait for it, and get the same answer as the first.
 
 use std::sync::Arc;
 

@@ -32,8 +32,8 @@ use tower_firstpromoter::{
     store::{Begin, Claim, PostgresStore, PostgresTx, Store},
 };
 
-/// Runs a story in a database of its own, which is dropped when the story ends. Where there is no
-/// PostgreSQL it says so and runs nothing; that is a failure where `CI` is set.
+/// Runs a story in a database of its own, which is dropped when the story ends. Without a
+/// PostgreSQL it prints `NOT RUN`, which is a failure where `CI` is set.
 pub(crate) async fn story<Fut>(tell: impl FnOnce(Database) -> Fut)
 where
     Fut: Future<Output = ()>,
@@ -282,7 +282,7 @@ impl Server {
         })
     }
 
-    /// As after a crash: no session is asked, nothing is written down.
+    /// As in a crash: no session is asked, nothing is written.
     pub(crate) fn crash(&self) -> Result<(), String> {
         self.program("pg_ctl", |pg_ctl| {
             pg_ctl.args(["stop", "-w", "-m", "immediate", "-D"]).arg(self.data())
