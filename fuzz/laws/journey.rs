@@ -217,7 +217,7 @@ async fn deliver(hook: Webhook, books: Handler, sent: Sent) {
                 .is_ok_and(|it| reading == Some(it) && books.recorded.get(&it.0) == Some(&it.1))
     };
     let call = async { hook.oneshot(sent.request()).await.unwrap_or_else(|never| match never {}) };
-    let answer = UpTo { polls: sent.patience, work: Box::pin(call) }.await;
+    let answer = UpTo { polls: sent.hangs_up_after, work: Box::pin(call) }.await;
     let mut books = books.lock();
     let Some(answer) = answer else {
         if due {
@@ -238,8 +238,9 @@ async fn deliver(hook: Webhook, books: Handler, sent: Sent) {
         }
     } else if due && verdict != Verdict::ShuttingDown {
         let now = format!("{:?} running {:?}", books.recorded, books.at_work);
-        let (how, patience) = (sent.how, sent.patience);
-        books.breach(format!("{verdict:?} for {reading:?} of {now}, sent {how} {patience:?}"));
+        let (how, hangs_up_after) = (sent.how, sent.hangs_up_after);
+        books
+            .breach(format!("{verdict:?} for {reading:?} of {now}, sent {how} {hangs_up_after:?}"));
     }
 }
 
@@ -250,7 +251,7 @@ struct Sent {
     how: u8,
     chunk: usize,
     /// So many polls, then the sender hangs up.
-    patience: Option<u8>,
+    hangs_up_after: Option<u8>,
 }
 
 impl Sent {
@@ -259,9 +260,9 @@ impl Sent {
         let body = payload(id, 7, if step & 2 == 0 { 0 } else { script.next() });
         let body = if step & 4 == 0 { body } else { spoilt(body, script) };
         let how = if step & 8 == 0 { 0 } else { script.next() };
-        let patience = (step & 16 != 0).then(|| script.next() % 8);
+        let hangs_up_after = (step & 16 != 0).then(|| script.next() % 8);
         let has_secret = step & 96 != 96;
-        Self { body, has_secret, how: how & 7, chunk: usize::from(how >> 3), patience }
+        Self { body, has_secret, how: how & 7, chunk: usize::from(how >> 3), hangs_up_after }
     }
 
     fn request(&self) -> Request<Frames> {
@@ -273,7 +274,7 @@ impl Sent {
     }
 
     fn is_whole(&self) -> bool {
-        self.has_secret && self.patience.is_none() && !matches!(self.how, 3 | 4 | 6)
+        self.has_secret && self.hangs_up_after.is_none() && !matches!(self.how, 3 | 4 | 6)
     }
 
     /// The fulfilment and the promoter, as another reader finds them.

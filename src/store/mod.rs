@@ -13,6 +13,7 @@
 //! records that an attempt begins, and later how it ended: a cut-off attempt is in doubt. Its handler
 //! implements [`Fulfil`](crate::Fulfil). The kind is the store's type.
 
+#[cfg(any(feature = "redb", feature = "sqlite"))]
 mod held;
 mod memory;
 #[cfg(feature = "postgres")]
@@ -74,7 +75,7 @@ pub use self::{
 ///    never takes the id from a successor.
 /// 7. **The record says what was last asked for**: promoter, unit, amount and customer of the latest
 ///    `begin`; the reason of the latest end; in `attempts` the runs of the handler and nothing else.
-/// 8. **Texts never decide a state.** A text that the store cannot hold is shortened or left out.
+/// 8. **Texts never decide a state.** A text that the store cannot hold is shortened, altered or left out.
 /// 9. **One account.** A record of another promoter is [`Begin::Mismatch`], whatever its state, unless
 ///    it is failed and its handler never ran: that was not confirmed, and may have been made up.
 /// 10. **`Ok` is durable**: what a verb returned is what a second connection reads.

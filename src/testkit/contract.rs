@@ -108,6 +108,7 @@ pub async fn namespace_contract<S: Store>(one: &S, other: &S) {
     let one = Kit::new(Kind::Journal, one.clone(), one.clone());
     let other = Kit::new(Kind::Journal, other.clone(), other.clone());
     let claim = one.claim();
+    // One after the other: a store may have a single transaction at a time.
     let (tx, _) = one.run(&claim, NAMESPACES).await;
     one.end(&claim, tx, End::Fulfilled, State::Fulfilled).await;
     let (tx, _) = other.run(&claim, NAMESPACES).await;
@@ -760,6 +761,10 @@ impl<S: Store> Kit<S> {
         let (tx, _) = self.run(&in_doubt, TRACE).await;
         self.end(&in_doubt, tx, End::InDoubt("timed out".to_owned()), State::InDoubt).await;
         let (tx, _) = self.run(&cut_off, TRACE).await;
+        if self.kind == Kind::Journal {
+            let recorded = ok(self.two.get(cut_off.id()).await).is_some();
+            TRACE.check(recorded, &cut_off, "a second connection does not see that it began");
+        }
         drop(tx);
         let kit = self.reopened(make).await;
         match (kit.kind, kit.after_drop(&cut_off).await) {
