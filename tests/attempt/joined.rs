@@ -1,18 +1,18 @@
-//! Duplicates that arrive while the grant runs wait for it, and hear the same answer as the first.
+//! Duplicates that arrive while the attempt runs wait for it, and hear the same answer as the first.
 
 use std::sync::Arc;
 
-use futures::future::join_all;
 use tokio::sync::Semaphore;
 use tower_firstpromoter::{BoxError, Outcome, Verdict, event::Fulfilment, fulfil_fn};
 
-use crate::{Log, send, webhook};
+use crate::{Log, sent, webhook};
 
 #[tokio::test]
 async fn all_hear_the_same() {
-    for (outcome, expected) in [
-        (Some(Outcome::Fulfilled), Verdict::Granted),
+    for (outcome, verdict) in [
+        (Some(Outcome::Fulfilled), Verdict::Fulfilled),
         (Some(Outcome::Pending), Verdict::Pending),
+        (Some(Outcome::InDoubt("timed out".to_owned())), Verdict::InDoubt),
         (None, Verdict::Failed),
     ] {
         let (begun, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
@@ -20,7 +20,8 @@ async fn all_hear_the_same() {
         let handler = fulfil_fn({
             let (begun, gate) = (Arc::clone(&begun), Arc::clone(&gate));
             move |_: Fulfilment| {
-                let (begun, gate) = (Arc::clone(&begun), Arc::clone(&gate));
+                let (begun, gate, outcome) =
+                    (Arc::clone(&begun), Arc::clone(&gate), outcome.clone());
                 async move {
                     begun.add_permits(1);
                     gate.acquire().await?.forget();
@@ -29,28 +30,23 @@ async fn all_hear_the_same() {
             }
         });
         let webhook = webhook(handler).observe(log.observer());
-        let crowd: Vec<_> = (0..64)
-            .map(|_| {
-                let webhook = webhook.clone();
-                tokio::spawn(async move { send(&webhook, 1).await })
-            })
-            .collect();
+        let crowd: Vec<_> = (0..64).map(|_| sent(&webhook, 1)).collect();
         begun.acquire().await.expect("open").forget();
         // On one thread each of them has then been polled, and waits.
         tokio::task::yield_now().await;
         tokio::task::yield_now().await;
         gate.add_permits(1);
-        for verdict in join_all(crowd).await {
-            assert_eq!(verdict.expect("no panic"), expected);
+        for delivery in crowd {
+            assert_eq!(delivery.await.expect("no panic"), verdict);
         }
         assert_eq!(begun.available_permits(), 0, "the handler ran once");
 
-        let code = expected.code();
-        let mut seen = log.take();
-        seen.retain(|line| line.starts_with("answered"));
-        seen.sort();
+        let code = verdict.code();
+        let mut events = log.take();
+        events.retain(|line| line.starts_with("answered"));
+        events.sort();
         let mut all = vec![format!("answered {code}, attempt 1")];
         all.resize(64, format!("answered {code}, attempt 1, joined"));
-        assert_eq!(seen, all);
+        assert_eq!(events, all);
     }
 }
