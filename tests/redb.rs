@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures::FutureExt;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, TableDefinition};
 use tower_firstpromoter::{
     event::Fulfilment,
     store::{Begin, Claim, End, Record, RedbStore, RedbTx, State, Store},
@@ -77,6 +77,12 @@ async fn what_is_written_is_read_after_reopening() {
     let open = store.open(3).await.expect("readable");
     assert_eq!(open, [written[4].clone(), written[3].clone(), written[2].clone()]);
     assert_eq!(store.open(usize::MAX).await.expect("readable").len(), 4);
+
+    // A doubt keeps its reason when the handler is not asked.
+    let Ok(Begin::InDoubt { tx, .. }) = store.begin(&claim(5, "ada")).await else { panic!() };
+    store.end(tx, End::NotRun("it cannot tell".to_owned())).await.expect("written");
+    let reason = store.get(5.into()).await.expect("readable").expect("there").reason;
+    assert_eq!(reason.as_deref(), Some("the attempt was cut off"));
 
     for (id, expected) in [(1, None), (2, Some(2)), (3, Some(2)), (4, None), (5, None)] {
         match store.begin(&claim(id, "ada")).await.expect("readable") {
@@ -156,7 +162,7 @@ fn a_file_in_use_by_another_process_is_waited_for_and_then_an_error() {
     let path_is = path.display();
     assert_eq!(
         error.to_string(),
-        format!("`{path_is}` is in use: only one process may have it open, and only once")
+        format!("cannot open `{path_is}`: Database already open. Cannot acquire lock.")
     );
 
     // A rolling deploy: the old process ends while the new one waits.
@@ -198,7 +204,7 @@ fn a_new_file_is_logged_once() {
     });
     let log = String::from_utf8(log.0.lock().expect("whole").clone()).expect("text");
     let lines: Vec<_> = log.lines().filter(|line| line.contains("tower_firstpromoter")).collect();
-    let expected = format!("`{}` is new: no fulfilment is known yet", path.display());
+    let expected = format!("`{}` is new: it has no records", path.display());
     assert!(
         lines.len() == 1 && lines[0].contains(" INFO ") && lines[0].contains(&expected),
         "{log}"
@@ -376,23 +382,22 @@ async fn a_record_that_cannot_be_read_is_an_error() {
     }
 }
 
-/// What waits when its runtime ends gets an error, and the next writes.
+/// What was begun on a runtime that ends is written, and reading on it is an error.
 #[test]
 fn a_runtime_that_ends_leaves_nobody_waiting() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = RedbStore::open(dir.path().join("fulfilments.redb")).expect("opens");
-    let ours = tokio::runtime::Runtime::new().expect("a runtime");
-    let tx = ours.block_on(run(&store, 1));
-
     let ended = tokio::runtime::Runtime::new().expect("a runtime");
+    let tx = ended.block_on(run(&store, 1));
     let handle = ended.handle().clone();
     ended.shutdown_background();
-    let end = {
+    let read = {
         let _inside = handle.enter();
-        store.end(tx, End::Fulfilled).now_or_never().expect("nobody waits")
+        store.get(1.into()).now_or_never().expect("nobody waits")
     };
-    let error = end.expect_err("not written").to_string();
-    assert_eq!(error, "the tokio runtime ended before the store's work was done");
-    let again = ours.block_on(store.begin(&claim(1, "ada")));
-    assert!(matches!(again, Ok(Begin::InDoubt { attempt: 2, .. })));
+    let error = read.expect_err("not read").to_string();
+    assert_eq!(error, "the tokio runtime ended before the file was read");
+
+    let ours = tokio::runtime::Runtime::new().expect("a runtime");
+    assert_eq!(ours.block_on(store.end(tx, End::Fulfilled)).expect("written"), State::Fulfilled);
 }

@@ -1,5 +1,9 @@
 //! Effect and record are in one SQLite transaction, which the store alone can commit.
 
+mod support {
+    pub(crate) mod deliver;
+}
+
 use std::{
     future::Future,
     path::Path,
@@ -17,10 +21,13 @@ use sqlx::{
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 use tower_firstpromoter::{
+    BoxError, FulfilIn, Outcome, Verdict,
     event::Fulfilment,
     store::{Begin, Claim, End, SqliteStore, SqliteTx, State, Store},
     testkit::{Kind, namespace_contract, store_contract},
 };
+
+use self::support::deliver::{deliver, webhook};
 
 const JOURNALS: [SqliteJournalMode; 2] = [SqliteJournalMode::Wal, SqliteJournalMode::Delete];
 
@@ -147,14 +154,12 @@ async fn the_application_can_write(pool: &SqlitePool, other: &SqlitePool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_store_keeps_its_contract() {
     for journal in JOURNALS {
-        let (db, pool) = Database::new(journal).await;
-        store_contract(Kind::Transactional, async || SqliteStore::new(db.pool().await)).await;
+        let (_db, pool) = Database::new(journal).await;
         let store = SqliteStore::new(pool);
+        store_contract(Kind::Transactional, async || store.clone()).await;
         let other = store.clone().namespace("another account").expect("a namespace");
         namespace_contract(&store, &other).await;
     }
-    let store = SqliteStore::new(memory(1).await);
-    store_contract(Kind::Transactional, async || store.clone()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,7 +177,7 @@ async fn the_end_decides_what_is_kept() {
             (6, End::NotRun(why()), 0, State::Failed, 0, Some("why")),
             (7, End::WasFulfilled, 0, State::Fulfilled, 0, None),
             // A savepoint of the handler's, by the name that the first edition's had.
-            (8, End::Failed("a \0 in it".into()), 0, State::Failed, 1, Some("a ? in it")),
+            (8, End::Failed("a \0 in it".into()), 0, State::Failed, 1, Some("a \0 in it")),
         ] {
             let mut tx = begin(&store, &claim(id)).await;
             write(&mut tx, id as i64).await;
@@ -196,7 +201,7 @@ async fn the_end_decides_what_is_kept() {
     }
 }
 
-/// FINDINGS 3, 4, 5: whatever ends the transaction, nothing stays of the attempt, neither what it
+/// Whatever ends the transaction, nothing stays of the attempt, neither what it
 /// wrote before nor what it goes on to write.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_ended_early_commits_nothing() {
@@ -255,7 +260,7 @@ async fn a_transaction_that_ended_early_commits_nothing() {
     }
 }
 
-/// FINDINGS 3: a full disk, played by a limit of pages.
+/// A full disk, played by a limit of pages.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_database_commits_nothing() {
     for journal in JOURNALS {
@@ -279,7 +284,7 @@ async fn a_full_database_commits_nothing() {
     }
 }
 
-/// FINDINGS 3: a full file system, then room again.
+/// A full file system, then room again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_commits_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -335,7 +340,7 @@ async fn a_full_disk_commits_nothing() {
     }
 }
 
-/// FINDINGS 18: what a handler leaves behind stays in no connection.
+/// What a handler leaves behind stays in no connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nested_transaction_that_is_forgotten_is_not_left_in_the_pool() {
     for journal in JOURNALS {
@@ -455,10 +460,9 @@ async fn a_statement_on_its_way_belongs_to_the_attempt() {
     let store = SqliteStore::new(pool.clone());
     let slow = "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 500000)
         SELECT count(*) FROM n";
-    for (id, end, state) in [
-        (1, End::Fulfilled, State::Failed),
-        (2, End::InDoubt("who knows".into()), State::InDoubt),
-    ] {
+    for (id, end, state) in
+        [(1, End::Fulfilled, State::Failed), (2, End::InDoubt("who knows".into()), State::InDoubt)]
+    {
         let mut tx = begin(&store, &claim(id)).await;
         write(&mut tx, id as i64).await;
         assert!(polled(1, sqlx::raw_sql(slow).execute(&mut *tx)).await.is_none());
@@ -469,7 +473,7 @@ async fn a_statement_on_its_way_belongs_to_the_attempt() {
     assert_eq!(effects(&pool).await, []);
 }
 
-/// FINDINGS 17: nothing is shared between pools.
+/// Nothing is shared between pools.
 #[tokio::test(flavor = "multi_thread")]
 async fn databases_in_memory_are_unrelated() {
     for connections in [1, 4] {
@@ -523,7 +527,7 @@ async fn a_pool_of_one_will_do() {
     }
 }
 
-/// FINDINGS 9: one file under two names, each with a pool and a store of its own.
+/// One file under two names, each with a pool and a store of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_file_under_two_names_is_one_database() {
     for journal in JOURNALS {
@@ -614,7 +618,7 @@ async fn a_storm_of_duplicates_is_fulfilled_once() {
     }
 }
 
-/// FINDINGS 21 and 22.
+/// The record says what was last asked for, and names one promoter.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_record_says_what_was_last_asked_for() {
     let (_db, pool) = Database::new(SqliteJournalMode::Wal).await;
@@ -672,7 +676,7 @@ async fn an_operator_sees_and_resolves() {
     assert!(store.forget(2.into()).await.expect("a database"));
     assert!(!store.forget(2.into()).await.expect("a database"));
     assert!(matches!(store.begin(&claim(2)).await, Ok(Begin::Run { attempt: 1, .. })));
-    assert!(store.clone().namespace("x".repeat(201)).is_err(), "FINDINGS 20");
+    assert!(store.clone().namespace("x".repeat(201)).is_err(), "it is too long");
 
     let tx = begin(&store, &claim(6)).await;
     store.end(tx, End::InDoubt("who knows".into())).await.expect("a record");
@@ -703,7 +707,7 @@ async fn waits_for_others_are_bounded() {
         let asked = Instant::now();
         assert!(matches!(store.begin(&claim(1)).await, Ok(Begin::Busy)));
         assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
-        assert!(store.forget(1.into()).await.is_err(), "nobody knows");
+        assert!(!store.forget(1.into()).await.expect("an attempt may be running"));
         writer.rollback().await.expect("the end of it");
 
         let mut tx = begin(&store, &claim(1)).await;
@@ -732,7 +736,7 @@ async fn waits_for_others_are_bounded() {
     }
 }
 
-/// FINDINGS 25 and 33.
+/// A table that is missing or cannot be written is an error that says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_cannot_be_used_is_an_error() {
     let (db, pool) = Database::new(SqliteJournalMode::Delete).await;
@@ -750,4 +754,166 @@ async fn a_database_that_cannot_be_used_is_an_error() {
     store.create_table().await.expect("a table");
     store.create_table().await.expect("the same");
     assert_eq!(fulfil(&store, 1).await, State::Fulfilled);
+}
+
+/// What a handler does after it wrote its effect through the transaction.
+#[derive(Clone, Copy, Debug)]
+enum Does {
+    Fulfils,
+    Pends,
+    Fails,
+    Doubts,
+    Panics,
+    Commits,
+    RollsBack,
+    Forgets,
+}
+
+impl FulfilIn<SqliteTx> for Does {
+    type Error = BoxError;
+
+    async fn fulfil_in(&self, f: Fulfilment, tx: &mut SqliteTx) -> Result<Outcome, BoxError> {
+        let id = f.id.get() as i64;
+        write(tx, id).await;
+        let ends = match self {
+            Self::Fulfils => {
+                sleep(Duration::from_millis(1)).await;
+                return Ok(Outcome::Fulfilled);
+            }
+            Self::Pends => return Ok(Outcome::Pending),
+            Self::Fails => return Err("no such account".into()),
+            Self::Doubts => return Ok(Outcome::InDoubt("it timed out".into())),
+            Self::Panics => panic!("on purpose"),
+            Self::Commits => "COMMIT",
+            Self::RollsBack => "ROLLBACK",
+            Self::Forgets => {
+                std::mem::forget(tx.begin().await?);
+                return Err("forgets".into());
+            }
+        };
+        let _ = sqlx::raw_sql(ends).execute(&mut **tx).await;
+        write(tx, id).await;
+        Ok(Outcome::Fulfilled)
+    }
+
+    async fn was_fulfilled(&self, f: &Fulfilment) -> Result<Option<bool>, BoxError> {
+        Ok((f.id.get() == 5).then_some(false))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_is_answered_with_what_is_recorded() {
+    for journal in JOURNALS {
+        let (db, pool) = Database::new(journal).await;
+        let store = SqliteStore::new(pool.clone());
+        let fulfils = webhook(Does::Fulfils, store.clone());
+        for (id, does, verdict, kept, state, again) in [
+            (1, Does::Fulfils, Verdict::Fulfilled, 1, State::Fulfilled, Verdict::Fulfilled),
+            (2, Does::Pends, Verdict::Pending, 1, State::Pending, Verdict::Fulfilled),
+            (3, Does::Fails, Verdict::Failed, 0, State::Failed, Verdict::Fulfilled),
+            (4, Does::Doubts, Verdict::InDoubt, 0, State::InDoubt, Verdict::InDoubt),
+            (5, Does::Doubts, Verdict::InDoubt, 0, State::InDoubt, Verdict::Fulfilled),
+            (6, Does::Panics, Verdict::Panicked, 0, State::Failed, Verdict::Fulfilled),
+            (7, Does::Commits, Verdict::Failed, 0, State::Failed, Verdict::Fulfilled),
+            (8, Does::RollsBack, Verdict::Failed, 0, State::Failed, Verdict::Fulfilled),
+            (9, Does::Forgets, Verdict::Failed, 0, State::Failed, Verdict::Fulfilled),
+        ] {
+            assert_eq!(deliver(&webhook(does, store.clone()), id).await, verdict, "{does:?}");
+            let there = effects(&pool).await.iter().filter(|(it, _)| *it == id as i64).count();
+            assert_eq!(there, kept, "{does:?}");
+            let (recorded, runs, _) = told(store.get(id.into()).await.expect("a database"));
+            assert_eq!((recorded, runs), (state, 1), "{does:?}");
+            assert_eq!(deliver(&fulfils, id).await, again, "{does:?}");
+            the_application_can_write(&pool, &db.pool().await).await;
+        }
+        let once = [1, 3, 5, 6, 7, 8, 9].map(|id| (id, 1));
+        let mut expected = once.to_vec();
+        expected.insert(1, (2, 2));
+        assert_eq!(
+            effects(&pool).await,
+            expected,
+            "what was pending has run, and committed, twice"
+        );
+    }
+}
+
+/// Every retry had committed its later writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn retries_of_a_handler_that_breaks_the_rule_take_no_effect() {
+    let pool = memory(1).await;
+    for does in [Does::Commits, Does::RollsBack] {
+        let breaks = webhook(does, SqliteStore::new(pool.clone()));
+        for _ in 0..8 {
+            assert_eq!(deliver(&breaks, 1).await, Verdict::Failed);
+            assert_eq!(effects(&pool).await, []);
+        }
+    }
+    let fulfils = webhook(Does::Fulfils, SqliteStore::new(pool.clone()));
+    assert_eq!(deliver(&fulfils, 1).await, Verdict::Fulfilled);
+    assert_eq!(effects(&pool).await, [(1, 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_services_fulfil_each_once() {
+    for journal in JOURNALS {
+        let (db, pool) = Database::new(journal).await;
+        let mut services = Vec::new();
+        for _ in 0..2 {
+            services.push(webhook(Does::Fulfils, SqliteStore::new(db.pool().await)));
+        }
+        let mut open: Vec<u64> = (100..140).collect();
+        for round in 0.. {
+            assert!(round < 50, "never all fulfilled: {open:?}");
+            let answers = open.iter().flat_map(|id| (0..8).map(|n| (*id, n)));
+            let answers = answers.map(async |(id, n)| (id, deliver(&services[n % 2], id).await));
+            let answers = join_all(answers).await;
+            for (id, verdict) in &answers {
+                let expected = matches!(verdict, Verdict::Fulfilled | Verdict::InProgress);
+                assert!(expected, "{id}: {verdict:?}");
+            }
+            open.retain(|id| !answers.contains(&(*id, Verdict::Fulfilled)));
+            if open.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(effects(&pool).await, (100..140).map(|id| (id, 1)).collect::<Vec<_>>());
+    }
+}
+
+/// An attempt neither runs nor commits in what somebody has left open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_left_in_a_transaction_is_closed() {
+    let (db, _) = Database::new(SqliteJournalMode::Wal).await;
+    for nested in [false, true] {
+        let pool = pool_of(1, db.options()).await;
+        let mut left = pool.acquire().await.expect("a connection");
+        std::mem::forget(left.begin().await.expect("a transaction"));
+        if nested {
+            std::mem::forget(left.begin().await.expect("a nested one"));
+        }
+        drop(left);
+        let store = SqliteStore::new(pool.clone());
+        let id = 1 + u64::from(nested);
+        store.begin(&claim(id)).await.map(drop).unwrap_err();
+        assert_eq!(fulfil(&store, id).await, State::Fulfilled);
+        the_application_can_write(&pool, &db.pool().await).await;
+        assert_eq!(effects(&db.pool().await).await.len(), id as usize);
+    }
+}
+
+/// Where a transaction ended early, another process may have been quicker.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_note_does_not_undo_what_another_has_fulfilled() {
+    let (db, pool) = Database::new(SqliteJournalMode::Wal).await;
+    let (one, other) = (SqliteStore::new(pool.clone()), SqliteStore::new(db.pool().await));
+    for (id, end) in (1..).zip([End::Fulfilled, End::Failed("why".into())]) {
+        let mut tx = begin(&one, &claim(id)).await;
+        let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *tx).await;
+        assert_eq!(fulfil(&other, id).await, State::Fulfilled);
+        write(&mut tx, id as i64).await;
+        assert_eq!(one.end(tx, end).await.expect("a record"), State::Fulfilled);
+        let told = told(one.get(id.into()).await.expect("a database"));
+        assert_eq!(told, (State::Fulfilled, 1, None));
+    }
+    assert_eq!(effects(&pool).await, [(1, 1), (2, 1)]);
 }

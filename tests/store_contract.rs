@@ -77,6 +77,7 @@ fn each_flaw_is_seen() {
         (Journal, Flaw::KeepsTheFirstAmount, "promise 7, the record says what was last asked for"),
         (Journal, Flaw::CountsWhatDidNotRun, "promise 7, the record says what was last asked for"),
         (Transactional, Flaw::KeepsNoReason, "promise 7, the record says what was last asked for"),
+        (Journal, Flaw::NotRunExplainsADoubt, "promise 7, the record says what was last asked for"),
         (Journal, Flaw::RefusesNul, "promise 8, texts never decide a state"),
         (Transactional, Flaw::LosesTheEndWithNul, "promise 8, texts never decide a state"),
         (Journal, Flaw::KeepsLongTexts, "promise 8, texts never decide a state"),
@@ -168,6 +169,7 @@ enum Flaw {
     KeepsTheFirstAmount,
     CountsWhatDidNotRun,
     KeepsNoReason,
+    NotRunExplainsADoubt,
     RefusesNul,
     LosesTheEndWithNul,
     KeepsLongTexts,
@@ -288,6 +290,7 @@ impl Store for TestStore {
         let fulfilled = |record: &Record| record.state == State::Fulfilled;
         let foreign = |record: &Record| {
             record.promoter != claim.promoter()
+                && (record.attempts > 0 || record.state != State::Failed)
                 && self.flaw != Flaw::IgnoresThePromoter
                 && (self.flaw != Flaw::MismatchOfFulfilledOnly || fulfilled(record))
         };
@@ -367,7 +370,9 @@ impl Store for TestStore {
                 (if clean { State::Failed } else { State::InDoubt }, Some(reason), true)
             }
             End::NotRun(reason) if tx.in_doubt && self.flaw != Flaw::NotRunResolves => {
-                (State::InDoubt, Some(reason), false)
+                let kept = tx.record.reason.clone();
+                let replaces = self.flaw == Flaw::NotRunExplainsADoubt;
+                (State::InDoubt, if replaces { Some(reason) } else { kept }, false)
             }
             End::NotRun(reason) => (State::Failed, Some(reason), false),
         };

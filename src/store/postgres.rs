@@ -1,14 +1,15 @@
 use std::{
     fmt,
     ops::{Deref, DerefMut},
+    time::Duration,
 };
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, query_scalar};
+use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::time::timeout;
 
 use super::{
     Begin, Claim, End, InvalidNamespace, Record, State, Store,
-    postgres_table::{ANSWER_WITHIN, Connection, NOW, Table, Write, bounded, milliseconds},
+    postgres_table::{Connection, Table, bounded, milliseconds},
     record::{Attempt, Ended},
     sql::Problem,
 };
@@ -18,8 +19,8 @@ use crate::event::FulfilmentId;
 /// milliseconds.
 const MARGIN: i32 = 30_000;
 
-/// The limit of concurrent attempts.
-pub(super) const ATTEMPTS: usize = 8;
+/// How long a write may take, and a commit. A write waits for a lock for 3 seconds at most.
+const WRITE_WITHIN: Duration = Duration::from_millis(3_300);
 
 /// A store in PostgreSQL, for any number of machines, in which **effect and record commit together**.
 ///
@@ -75,15 +76,19 @@ pub(super) const ATTEMPTS: usize = 8;
 /// stays on them, so use `SET LOCAL`; a role set so has to be set back, since the record is written
 /// next.
 ///
-/// Every statement of the store's works behind PgBouncer in transaction mode. Those of the handler
-/// are prepared by sqlx, which takes PgBouncer 1.21 with `max_prepared_statements`, or else
-/// `PgConnectOptions::statement_cache_capacity(0)`.
+/// # PgBouncer
+///
+/// The store's own statements work in transaction mode with every version, given
+/// `ignore_startup_parameters = extra_float_digits` and a pool of ten server connections. sqlx
+/// prepares those of the handler by name, which takes version 1.21 and `max_prepared_statements`.
+/// With an older one, call `.persistent(false)` on each query of the handler;
+/// `statement_cache_capacity(0)` does not help.
 ///
 /// # The row
 ///
 /// The record's row is written at the end of the attempt. A foreign key to it therefore has to be
 /// `DEFERRABLE INITIALLY DEFERRED`.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct PostgresStore(Table);
 
 impl PostgresStore {
@@ -99,7 +104,7 @@ impl PostgresStore {
     /// Creates a store in the database of `pool`, with connections of its own. See [`PostgresStore`]
     /// for an example.
     pub fn new(pool: PgPool) -> Self {
-        Self(Table::new(pool, false, ATTEMPTS))
+        Self(Table::new(pool, false))
     }
 
     /// Creates a store that takes its connections from a pool made for it alone, so that the pool's
@@ -119,7 +124,7 @@ impl PostgresStore {
     /// # Ok(()) }
     /// ```
     pub fn with_dedicated_pool(pool: PgPool) -> Self {
-        Self(Table::new(pool, true, ATTEMPTS))
+        Self(Table::new(pool, true))
     }
 
     /// Separates the fulfilments of several FirstPromoter accounts, whose ids may be the same.
@@ -185,38 +190,50 @@ impl PostgresStore {
 
     async fn try_end(&self, tx: PostgresTx, mut end: End) -> Result<State, Problem> {
         let PostgresTx { mut connection, claim, attempt, now, pid } = tx;
+        let mut silent = false;
         if matches!(end, End::Fulfilled | End::WasFulfilled | End::Pending) {
             let ended = attempt.ended(end, true);
-            let write = Write { claim: &claim, ended: &ended, run: None, now: Some(now) };
-            match self.0.write(&mut connection, write).await {
-                Ok(true) => {
-                    connection.commit().await?;
-                    return Ok(ended.state);
+            let write = self.0.write(&mut connection, &claim, &ended, None, Some(now));
+            let problem = match timeout(WRITE_WITHIN, write).await {
+                Ok(Ok(true)) => match timeout(WRITE_WITHIN, connection.commit()).await {
+                    Ok(committed) => return committed.map(|()| ended.state),
+                    Err(_) => {
+                        self.0.end_session(pid, claim.id(), false).await?;
+                        return Err(Problem::TimedOut);
+                    }
+                },
+                Ok(Ok(false)) => Problem::Lost,
+                Ok(Err(problem)) => problem,
+                Err(_) => {
+                    silent = true;
+                    Problem::TimedOut
                 }
-                Ok(false) => end = End::Failed(Problem::Lost.to_string()),
-                Err(problem) => end = End::Failed(problem.to_string()),
-            }
+            };
+            end = End::Failed(problem.to_string());
         }
-        // Everything from here on is undone. Nothing but the lock is still needed of it: while the
-        // reason is noted on another connection, nobody else begins.
-        let same = format!("SELECT {NOW} = $1");
-        let same = query_scalar(AssertSqlSafe(same)).bind(now).fetch_one(&mut *connection);
-        let (ours, keep) = match timeout(ANSWER_WITHIN, same).await {
-            Ok(Ok(same)) => (same, same),
+
+        // The rest is undone. While the reason is noted on another connection, the transaction keeps
+        // the lock, so that nobody begins in between.
+        let same = if silent { None } else { connection.is_same(now).await };
+        let (silent, keep) = (same.is_none(), matches!(same, Some(Ok(true))));
+        let ours = match same {
+            Some(Ok(same)) => same,
             // The connection is lost, and the transaction with it.
-            Ok(Err(_)) if connection.ping().await.is_err() => (true, false),
-            // An error of the handler's has aborted it, or its statement still runs.
-            _ => (self.0.is_held(claim.id(), pid).await.unwrap_or(false), false),
+            Some(Err(_)) if connection.raw.ping().await.is_err() => true,
+            // It is aborted by an error of the handler's, or does not answer.
+            _ => self.0.is_locked_by(pid, claim.id()).await.unwrap_or(false),
         };
-        if !ours {
-            end = End::InDoubt(match end {
-                End::InDoubt(reason) => reason,
-                _ => "the handler ended the transaction by itself".into(),
-            });
+        if !ours && !matches!(end, End::InDoubt(_)) {
+            end = End::InDoubt("the handler ended the transaction by itself".to_owned());
         }
         let ended = attempt.ended(end, true);
         let noted = self.note(&claim, &ended).await;
-        connection.roll_back(keep).await;
+        if silent {
+            // The server may be at work on a statement of the handler's, for hours.
+            let _ = self.0.end_session(pid, claim.id(), true).await;
+        } else {
+            connection.roll_back(keep).await;
+        }
         match noted {
             // It runs again with or without a note.
             Err(_) if ended.state == State::Failed && !attempt.in_doubt => Ok(State::Failed),
@@ -226,9 +243,8 @@ impl PostgresStore {
 
     /// Records on another connection how an attempt ended that is undone.
     async fn note(&self, claim: &Claim, ended: &Ended) -> Result<State, Problem> {
-        let mut connection = self.0.brief(None).await?;
-        let write = Write { claim, ended, run: None, now: None };
-        let written = self.0.write(&mut connection, write).await?;
+        let mut connection = self.0.begin_note().await?;
+        let written = self.0.write(&mut connection, claim, ended, None, None).await?;
         connection.commit().await?;
         if written { Ok(ended.state) } else { self.0.decided(claim).await }
     }
@@ -268,12 +284,6 @@ impl Store for PostgresStore {
     }
 }
 
-impl fmt::Debug for PostgresStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt_as("PostgresStore", f)
-    }
-}
-
 /// The transaction of one attempt, of a [`PostgresStore`].
 ///
 /// It dereferences to [`PgConnection`]: write through `&mut **tx`, as the example of
@@ -298,7 +308,7 @@ impl Deref for PostgresTx {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.connection
+        &self.connection.raw
     }
 }
 
@@ -306,10 +316,10 @@ impl DerefMut for PostgresTx {
     #[track_caller]
     fn deref_mut(&mut self) -> &mut PgConnection {
         assert!(
-            self.connection.is_in_transaction(),
+            self.connection.raw.is_in_transaction(),
             "the transaction has ended: a nested one could not begin"
         );
-        &mut self.connection
+        &mut self.connection.raw
     }
 }
 

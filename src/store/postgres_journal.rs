@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use super::{
     Begin, Claim, End, ExternalEffects, InvalidNamespace, PostgresError, PostgresStore, PostgresTx,
     Record, State, Store,
-    postgres_table::{BRIEF, Table, Write, bounded},
+    postgres_table::{BRIEF, Table, bounded},
     record::{Attempt, Ended},
     sql::Problem,
 };
@@ -44,7 +44,7 @@ use crate::event::FulfilmentId;
 /// [`idempotency_key`](crate::event::Fulfilment::idempotency_key).
 ///
 /// The store's connections are those described at [`PostgresStore`].
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct PostgresJournal(Table);
 
 impl PostgresJournal {
@@ -54,13 +54,13 @@ impl PostgresJournal {
     /// Creates a journal in the database of `pool`, with connections of its own. See
     /// [`PostgresJournal`] for an example.
     pub fn new(pool: PgPool) -> Self {
-        Self(Table::new(pool, false, super::postgres::ATTEMPTS))
+        Self(Table::new(pool, false))
     }
 
     /// Creates a journal that takes its connections from a pool made for it alone. See
     /// [`PostgresStore::with_dedicated_pool`] for an example.
     pub fn with_dedicated_pool(pool: PgPool) -> Self {
-        Self(Table::new(pool, true, super::postgres::ATTEMPTS))
+        Self(Table::new(pool, true))
     }
 
     /// Separates the fulfilments of several FirstPromoter accounts. See
@@ -96,8 +96,7 @@ impl PostgresJournal {
         let attempts =
             if attempt.in_doubt { attempt.number.saturating_sub(1) } else { attempt.number };
         let started = Ended { state: State::Started, reason: None, attempts };
-        let write = Write { claim: &claim, ended: &started, run: Some(run), now: None };
-        if !self.0.write(&mut connection, write).await? {
+        if !self.0.write(&mut connection, &claim, &started, Some(run), None).await? {
             return Err(Problem::Lost);
         }
         connection.commit().await?;
@@ -151,12 +150,6 @@ impl Store for PostgresJournal {
 
     async fn forget(&self, id: FulfilmentId) -> Result<bool, PostgresError> {
         Ok(bounded(self.0.forget(id)).await?)
-    }
-}
-
-impl fmt::Debug for PostgresJournal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt_as("PostgresJournal", f)
     }
 }
 

@@ -1,10 +1,9 @@
-//! Holds what the two PostgreSQL stores share: connections of their own, and the table.
+//! Shares between the two PostgreSQL stores: connections of their own, and the table.
 
 use std::{
     borrow::Cow,
     fmt,
-    ops::{Deref, DerefMut},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -26,82 +25,70 @@ use super::{
 };
 use crate::event::FulfilmentId;
 
-/// How long a verb of a store may take, shorter than an attempt waits for it.
+/// How long a verb may take: not as long as an attempt waits for it.
 const VERB_WITHIN: Duration = Duration::from_secs(7);
 
 /// How long to wait for a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long a connection that was idle has for its first answer, before another is opened.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// How long to wait for an answer that is due at once.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a connection stays idle. Opening one takes milliseconds.
 const IDLE_WITHIN: Duration = Duration::from_secs(60);
 
-/// Connections beside those of the attempts, for notes and the other verbs.
-const SPARE: usize = 2;
-
 /// Begins a transaction in which no handler runs. The limits are the transaction's own, so a pooler
 /// may hand the session to others.
-pub(super) const BRIEF: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 4000; \
-    SET LOCAL lock_timeout = 3000; SET LOCAL idle_in_transaction_session_timeout = 10000; \
-    SET LOCAL synchronous_commit = on";
+pub(super) const BRIEF: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
+    SET LOCAL statement_timeout = 4000; SET LOCAL lock_timeout = 3000; \
+    SET LOCAL idle_in_transaction_session_timeout = 10000; SET LOCAL synchronous_commit = on";
 
-/// The state as it is shown: what is started is in doubt once its time is over. A start in the
+/// The state that is shown: what is started is in doubt once its time is over. A start in the
 /// future, after a clock was set back, counts as over.
 const SHOWN: &str = "CASE WHEN f.state <> 'started' THEN f.state \
     WHEN f.started_at <= clock_timestamp() \
     AND clock_timestamp() < f.started_at + f.runs_within + interval '30 seconds' \
     THEN 'started' ELSE 'in_doubt' END";
 
-/// Identifies a transaction, whatever the time zone: when it began, in microseconds.
-pub(super) const NOW: &str = "(extract(epoch FROM now()) * 1000000)::bigint";
+/// Tells one transaction from another, whatever the time zone: when it began, in microseconds.
+const NOW: &str = "(extract(epoch FROM now()) * 1000000)::bigint";
 
-/// Of the advisory lock under which the table is created: "firstpro" in ASCII.
-const CREATING: i64 = i64::from_be_bytes(*b"firstpro");
-
-/// Limits a verb. Dropped half-way it leaves nothing: its connection is closed.
+/// Limits a verb. It may be dropped anywhere, since its connection is closed then.
 pub(super) async fn bounded<T>(
     verb: impl Future<Output = Result<T, Problem>>,
 ) -> Result<T, Problem> {
     timeout(VERB_WITHIN, verb).await.unwrap_or(Err(Problem::TimedOut))
 }
 
-/// Few connections, which nobody else can use. sqlx's own pool pings whatever comes back.
-#[derive(Debug)]
+/// A few connections that nobody else can use. sqlx's own pool pings whatever it takes back.
 struct Pool {
     given: PgPool,
     /// Whether `given` was made for the store, so that its hooks run.
     dedicated: bool,
     attempts: Arc<Semaphore>,
+    /// For notes, while attempts hold all of theirs, and for the other verbs.
     spare: Arc<Semaphore>,
-    idle: Mutex<Vec<Idle>>,
+    idle: Mutex<Vec<(PgConnection, Arc<PgConnectOptions>, Instant)>>,
 }
 
-#[derive(Debug)]
-struct Idle {
-    raw: PgConnection,
-    options: Arc<PgConnectOptions>,
-    since: Instant,
-}
-
-/// A connection of the store's own. Dropped it is closed, since what became of it is not known.
+/// A connection of the store's own. Dropped, it is closed: what became of it is not known.
 pub(super) struct Connection {
-    raw: PgConnection,
+    pub(super) raw: PgConnection,
     options: Arc<PgConnectOptions>,
     pool: Arc<Pool>,
     permit: OwnedSemaphorePermit,
 }
 
 impl Pool {
+    #[track_caller]
     fn new(given: PgPool, dedicated: bool, attempts: usize) -> Arc<Self> {
-        assert!(attempts > 0, "a store without attempts would answer every delivery with 503");
-        let [attempts, spare] = [attempts, SPARE].map(|size| Arc::new(Semaphore::new(size)));
+        assert!(attempts > 0, "without attempts every delivery is answered with 503");
+        let [attempts, spare] = [attempts, 2].map(|size| Arc::new(Semaphore::new(size)));
         Arc::new(Self { given, dedicated, attempts, spare, idle: Mutex::default() })
     }
 
-    /// Sends a message that may be sent twice, since nothing has happened yet. A connection that
-    /// broke while it was idle shows here, without a ping.
+    /// Sends a message that may be sent twice, since nothing has happened yet. So a connection that
+    /// broke while it was idle shows without a ping.
     async fn ask(
         self: &Arc<Self>,
         slots: &Arc<Semaphore>,
@@ -109,13 +96,13 @@ impl Pool {
     ) -> Result<(Connection, Vec<PgRow>), Problem> {
         let slot = timeout(CONNECT_WITHIN, Arc::clone(slots).acquire_owned()).await;
         let Ok(Ok(mut permit)) = slot else { return Err(sqlx::Error::PoolTimedOut.into()) };
-        if let Some(Idle { raw, options, .. }) = self.reusable() {
+        if let Some((raw, options)) = self.reusable() {
             let mut reused = Connection { raw, options, pool: Arc::clone(self), permit };
             if let Ok(Ok(rows)) = timeout(ANSWER_WITHIN, reused.send(sql)).await {
                 return Ok((reused, rows));
             }
             permit = reused.permit;
-            // What broke this one broke the others.
+            // What broke this one may have broken the others.
             self.idle().clear();
         }
         let connecting = timeout(CONNECT_WITHIN, self.connect()).await;
@@ -125,16 +112,17 @@ impl Pool {
         Ok((new, rows))
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<(PgConnection, Arc<PgConnectOptions>, Instant)>> {
         // Nothing panics while this is locked.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection used last, unless it is too old or made of options that have changed.
-    fn reusable(&self) -> Option<Idle> {
-        let options = self.given.connect_options();
+    /// The connection used last, unless it is too old or its options have changed since.
+    fn reusable(&self) -> Option<(PgConnection, Arc<PgConnectOptions>)> {
+        let now = self.given.connect_options();
         std::iter::from_fn(|| self.idle().pop())
-            .find(|idle| idle.since.elapsed() < IDLE_WITHIN && Arc::ptr_eq(&idle.options, &options))
+            .find(|(_, then, since)| since.elapsed() < IDLE_WITHIN && Arc::ptr_eq(then, &now))
+            .map(|(raw, options, _)| (raw, options))
     }
 
     async fn connect(&self) -> sqlx::Result<(PgConnection, Arc<PgConnectOptions>)> {
@@ -144,9 +132,8 @@ impl Pool {
         } else {
             PgConnection::connect_with(&options).await?
         };
-        // The store's transactions begin and end by statements of its own, in messages that hold
-        // more than a BEGIN. sqlx is left to believe that one is always open, so that what a
-        // handler begins is a savepoint.
+        // The store begins and ends transactions by messages of its own, which say more than sqlx's.
+        // sqlx is left to believe that one is always open: what a handler begins is a savepoint.
         std::mem::forget(raw.begin().await?);
         raw_sql("ROLLBACK").execute(&mut raw).await?;
         Ok((raw, options))
@@ -155,8 +142,15 @@ impl Pool {
 
 impl Connection {
     /// Sends one message and returns the rows of all its statements.
-    pub(super) async fn send(&mut self, sql: &str) -> Result<Vec<PgRow>, Problem> {
+    async fn send(&mut self, sql: &str) -> Result<Vec<PgRow>, Problem> {
         Ok(raw_sql(AssertSqlSafe(sql)).fetch_all(&mut self.raw).await?)
+    }
+
+    /// Whether the transaction is the one that began at `now`. `None` if the answer does not come.
+    pub(super) async fn is_same(&mut self, now: i64) -> Option<Result<bool, Problem>> {
+        let same = format!("SELECT {NOW} = {now}");
+        let rows = timeout(ANSWER_WITHIN, self.send(&same)).await.ok()?;
+        Some(rows.and_then(|rows| Ok(rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?)))
     }
 
     pub(super) async fn commit(mut self) -> Result<(), Problem> {
@@ -165,36 +159,20 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits for the rollback, so that the fulfilment is free when it returns, and then keeps the
-    /// connection if it may. A rollback that fails comes with the end of the connection.
+    /// Waits for the rollback, so that the fulfilment is free afterwards. If that fails the
+    /// transaction ends with the connection.
     pub(super) async fn roll_back(mut self, keep: bool) {
         if let (Ok(Ok(_)), true) = (timeout(ANSWER_WITHIN, self.send("ROLLBACK")).await, keep) {
             self.keep();
         }
     }
 
-    /// Keeps the connection, whose work has ended cleanly, for the next one.
+    /// Keeps the connection for the next one: its work has ended cleanly.
     fn keep(self) {
-        // sqlx no longer believes it where it has rolled back what a handler left half begun.
+        // sqlx no longer believes it after it rolled back what a handler left half begun.
         if self.raw.is_in_transaction() {
-            let Self { raw, options, pool, permit } = self;
-            pool.idle().push(Idle { raw, options, since: Instant::now() });
-            drop(permit);
+            self.pool.idle().push((self.raw, self.options, Instant::now()));
         }
-    }
-}
-
-impl Deref for Connection {
-    type Target = PgConnection;
-
-    fn deref(&self) -> &PgConnection {
-        &self.raw
-    }
-}
-
-impl DerefMut for Connection {
-    fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.raw
     }
 }
 
@@ -207,26 +185,15 @@ pub(super) struct Table {
     found: Arc<OnceCell<Found>>,
 }
 
-#[derive(Debug)]
 struct Found {
     /// Schema and name, quoted.
     name: String,
     utf8: bool,
 }
 
-/// What is written at the begin or the end of an attempt.
-pub(super) struct Write<'a> {
-    pub(super) claim: &'a Claim,
-    pub(super) ended: &'a Ended,
-    /// Of an attempt that starts in a journal.
-    pub(super) run: Option<i64>,
-    /// When the transaction began in which alone this may be written.
-    pub(super) now: Option<i64>,
-}
-
 impl Table {
-    pub(super) fn new(given: PgPool, dedicated: bool, attempts: usize) -> Self {
-        let pool = Pool::new(given, dedicated, attempts);
+    pub(super) fn new(given: PgPool, dedicated: bool) -> Self {
+        let pool = Pool::new(given, dedicated, 8);
         Self { pool, namespace: "".into(), schema: None, found: Arc::default() }
     }
 
@@ -238,47 +205,48 @@ impl Table {
         Self { schema: Some(schema.into()), found: Arc::default(), ..self }
     }
 
+    #[track_caller]
     pub(super) fn with_limit(self, attempts: usize) -> Self {
         Self { pool: Pool::new(self.pool.given.clone(), self.pool.dedicated, attempts), ..self }
     }
 
-    /// Resolves the table once, so that no `search_path` of later can lead to another.
+    /// Resolves the table once, so that no later `search_path` leads to another.
     async fn found(&self) -> Result<&Found, Problem> {
         let find = async || {
-            let name = match &self.schema {
-                Some(schema) => format!("{}.{TABLE}", identifier(schema)),
-                None => TABLE.into(),
-            };
+            let schema = self.schema.as_deref().map(|schema| identifier(schema) + ".");
+            let name = literal(&(schema.unwrap_or_default() + TABLE));
             let find = format!(
                 "SELECT format('%I.%I', n.nspname, c.relname), current_setting('server_encoding') \
                  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-                 WHERE c.oid = to_regclass({})",
-                literal(&name)
+                 WHERE c.oid = to_regclass({name})"
             );
             let (connection, rows) = self.pool.ask(&self.pool.spare, &find).await?;
             connection.keep();
-            let row = rows.first().ok_or(Problem::NoTable(None))?;
-            let (name, encoding) = <(String, String)>::from_row(row)?;
+            let (name, encoding): (String, String) =
+                FromRow::from_row(rows.first().ok_or(Problem::NoTable(None))?)?;
             Ok::<_, Problem>(Found { name, utf8: encoding == "UTF8" })
         };
-        let found = self.found.get_or_try_init(find).await?;
-        if !found.utf8 && !self.namespace.is_ascii() {
-            return Err(Problem::Namespace);
+        match self.found.get_or_try_init(find).await? {
+            Found { utf8: false, .. } if !self.namespace.is_ascii() => Err(Problem::Namespace),
+            found => Ok(found),
         }
-        Ok(found)
     }
 
     fn row(&self, id: FulfilmentId) -> String {
         format!("f.namespace = {} AND f.id = {id}", literal(&self.namespace))
     }
 
-    /// Takes the fulfilment's advisory lock for the transaction. A statement of its own, so that the
-    /// next one's snapshot is not older than the lock.
+    /// The key of the fulfilment's advisory lock.
+    fn key(&self, id: FulfilmentId) -> String {
+        let text = literal(&format!("{TABLE}:{}:{id}", self.namespace));
+        format!("hashtextextended({text}, 0)")
+    }
+
+    /// Takes the fulfilment's lock for the transaction, if it is free. It is a statement of its own,
+    /// so that the snapshot of the next one is not older than the lock.
     fn lock(&self, id: FulfilmentId) -> String {
-        let key = self.key(id);
-        format!(
-            "SELECT set_config('firstpromoter.held', pg_try_advisory_xact_lock({key})::text, true)"
-        )
+        let lock = format!("pg_try_advisory_xact_lock({})::text", self.key(id));
+        format!("SELECT set_config('firstpromoter.locked', {lock}, true)")
     }
 
     /// Begins a transaction by `begin`, if the record allows an attempt.
@@ -288,21 +256,20 @@ impl Table {
         begin: &str,
     ) -> Result<Begin<PostgresTx>, Problem> {
         let Found { name, .. } = self.found().await?;
-        let row = self.row(claim.id());
+        let (row, lock) = (self.row(claim.id()), self.lock(claim.id()));
         let known = format!("{SHOWN}, f.promoter_id::text, f.attempts");
         let read =
             format!("SET LOCAL statement_timeout = 4000; SELECT {known} FROM {name} f WHERE {row}");
         let (mut connection, rows) = self.pool.ask(&self.pool.attempts, &read).await?;
         let before = rows.first().map(|row| known_in(row, 0)).transpose()?.flatten();
-        if let Some(answer) = ends(before, claim) {
+        if let Some(answer) = no_attempt(before, claim) {
             connection.keep();
             return Ok(answer);
         }
-        let lock = self.lock(claim.id());
-        // An error of the handler's aborts what follows the savepoint. Without it the server would
-        // let go of the lock while the handler still runs.
+        // An error of the handler's aborts only what follows the savepoint. Without it the server
+        // would let go of the lock while the handler still runs.
         let begin = format!(
-            "{begin}; {lock}; SELECT current_setting('firstpromoter.held') = 'true', {NOW}, \
+            "{begin}; {lock}; SELECT current_setting('firstpromoter.locked') = 'true', {NOW}, \
              pg_backend_pid(), current_setting('transaction_read_only') = 'on', {known} \
              FROM (VALUES (1)) one LEFT JOIN {name} f ON {row}; SAVEPOINT firstpromoter"
         );
@@ -311,11 +278,8 @@ impl Table {
         if row.try_get(3)? {
             return Err(Problem::ReadOnly);
         }
-        let known = known_in(row, 4)?;
-        let answer = match row.try_get(0)? {
-            true => ends(known, claim),
-            false => Some(Begin::Busy),
-        };
+        let (locked, known): (bool, _) = (row.try_get(0)?, known_in(row, 4)?);
+        let answer = if locked { no_attempt(known, claim) } else { Some(Begin::Busy) };
         if let Some(answer) = answer {
             connection.roll_back(true).await;
             return Ok(answer);
@@ -325,22 +289,21 @@ impl Table {
         Ok(decide(known, claim).with(tx))
     }
 
-    /// Begins a transaction of ours alone. Where the fulfilment's lock is asked for, `HELD` tells
-    /// whether it was free.
-    pub(super) async fn brief(&self, lock: Option<FulfilmentId>) -> Result<Connection, Problem> {
-        let begin = match lock {
-            Some(id) => format!("{BRIEF}; {}", self.lock(id)),
-            None => BRIEF.into(),
-        };
-        Ok(self.pool.ask(&self.pool.spare, &begin).await?.0)
+    /// Begins a transaction for a note, while its attempt holds the fulfilment's lock.
+    pub(super) async fn begin_note(&self) -> Result<Connection, Problem> {
+        Ok(self.pool.ask(&self.pool.spare, BRIEF).await?.0)
     }
 
-    /// Writes a record, and returns whether it may be written: it is not fulfilled and names the
-    /// same promoter, and the transaction is the one that is given.
+    /// Writes the record of an attempt that ends, or starts as `run`. Returns whether it could: the
+    /// record is not fulfilled, names the same promoter or never ran, and the transaction began at
+    /// `now`.
     pub(super) async fn write(
         &self,
         connection: &mut Connection,
-        Write { claim, ended, run, now }: Write<'_>,
+        claim: &Claim,
+        ended: &Ended,
+        run: Option<i64>,
+        now: Option<i64>,
     ) -> Result<bool, Problem> {
         let Found { name, .. } = self.found().await?;
         let write = format!(
@@ -352,16 +315,19 @@ impl Table {
              WHERE coalesce($12 = {NOW}, true) \
              AND set_config('synchronous_commit', 'on', true) = 'on' \
              AND set_config('lock_timeout', '3000', true) <> '' \
-             ON CONFLICT (namespace, id) DO UPDATE SET unit = excluded.unit, \
-             amount = excluded.amount, cust_id = excluded.cust_id, state = excluded.state, \
-             attempts = greatest(f.attempts, excluded.attempts), reason = CASE \
+             ON CONFLICT (namespace, id) DO UPDATE SET promoter_id = excluded.promoter_id, \
+             unit = excluded.unit, amount = excluded.amount, cust_id = excluded.cust_id, \
+             state = excluded.state, attempts = greatest(f.attempts, excluded.attempts), \
+             reason = CASE \
              WHEN excluded.state IN ('started', 'in_doubt') AND f.state IN ('started', 'in_doubt') \
-             THEN coalesce(excluded.reason, f.reason, '{CUT_OFF}') ELSE excluded.reason END, run = excluded.run, runs_within = excluded.runs_within, \
+             THEN coalesce(excluded.reason, f.reason, '{CUT_OFF}') ELSE excluded.reason END, \
+             run = excluded.run, runs_within = excluded.runs_within, \
              started_at = excluded.started_at, changed = clock_timestamp() \
-             WHERE f.state <> 'fulfilled' AND f.promoter_id = excluded.promoter_id"
+             WHERE f.state <> 'fulfilled' AND (f.promoter_id = excluded.promoter_id \
+             OR f.state = 'failed' AND f.attempts = 0)"
         );
-        let within = run.map(|_| milliseconds(claim.attempt_within()));
         let written = query(AssertSqlSafe(write))
+            .persistent(false)
             .bind(&*self.namespace)
             .bind(claim.id().to_string())
             .bind(self.text(claim.unit().as_str()))
@@ -372,61 +338,82 @@ impl Table {
             .bind(i64::from(ended.attempts))
             .bind(ended.reason.as_deref().map(|text| self.text(text)))
             .bind(run)
-            .bind(within)
+            .bind(run.map(|_| milliseconds(claim.attempt_within())))
             .bind(now)
-            .execute(&mut **connection)
+            .execute(&mut connection.raw)
             .await?;
         Ok(written.rows_affected() == 1)
     }
 
-    /// Records how the attempt that has the number `run` ended.
+    /// Records how the attempt `run` ended, unless it is no longer that attempt's to say.
     pub(super) async fn finish(
         &self,
         id: FulfilmentId,
         run: i64,
         ended: &Ended,
     ) -> Result<bool, Problem> {
-        let Found { name, .. } = self.found().await?;
-        let row = self.row(id);
         let finish = format!(
-            "UPDATE {name} f SET state = $1, attempts = $3, \
-             reason = CASE $1 WHEN 'in_doubt' THEN coalesce($2, f.reason) ELSE $2 END, \
-             changed = clock_timestamp() WHERE {row} AND f.run = $4 AND f.state IN ('started', $1)"
+            "UPDATE {} f SET state = $1, attempts = $3, changed = clock_timestamp(), \
+             reason = CASE $1 WHEN 'in_doubt' THEN coalesce($2, f.reason) ELSE $2 END \
+             WHERE {} AND f.run = $4 AND f.state IN ('started', $1)",
+            self.found().await?.name,
+            self.row(id)
         );
-        let mut connection = self.brief(None).await?;
+        let (mut connection, _) = self.pool.ask(&self.pool.attempts, BRIEF).await?;
         let finished = query(AssertSqlSafe(finish))
+            .persistent(false)
             .bind(ended.state.as_str())
             .bind(ended.reason.as_deref().map(|text| self.text(text)))
             .bind(i64::from(ended.attempts))
             .bind(run)
-            .execute(&mut *connection)
+            .execute(&mut connection.raw)
             .await?;
         connection.commit().await?;
         Ok(finished.rows_affected() == 1)
     }
 
-    /// Reads the state after an end that could not be recorded: somebody else may have decided.
+    /// Reads what somebody else decided, after an end that could not be recorded.
     pub(super) async fn decided(&self, claim: &Claim) -> Result<State, Problem> {
-        match self.get(claim.id()).await? {
-            Some(record)
-                if record.state == State::Fulfilled && record.promoter == claim.promoter() =>
-            {
-                Ok(State::Fulfilled)
-            }
-            _ => Err(Problem::Lost),
-        }
+        let record = self.get(claim.id()).await?;
+        let fulfilled = record.is_some_and(|record| {
+            record.state == State::Fulfilled && record.promoter == claim.promoter()
+        });
+        if fulfilled { Ok(State::Fulfilled) } else { Err(Problem::Lost) }
     }
 
-    /// Whether the session `pid` has the fulfilment's lock.
-    pub(super) async fn is_held(&self, id: FulfilmentId, pid: i32) -> Result<bool, Problem> {
-        let key = self.key(id);
-        let held = format!(
-            "SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = {pid} \
-             AND objsubid = 1 AND (classid::bigint << 32) | objid::bigint = {key}"
-        );
-        let (connection, rows) = self.pool.ask(&self.pool.spare, &held).await?;
+    /// Whether the session `pid` still has the fulfilment's lock, or is gone.
+    pub(super) async fn is_locked_by(&self, pid: i32, id: FulfilmentId) -> Result<bool, Problem> {
+        let gone = format!("NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})");
+        let lock = self.lock_of(pid, id);
+        self.tell(&format!("SELECT EXISTS (SELECT {lock}) OR {gone}")).await
+    }
+
+    /// Ends the session `pid` if it has the fulfilment's lock: one that is silent would keep it until
+    /// the server notices. One that is at work, say on a COMMIT, is ended only if `busy`.
+    pub(super) async fn end_session(
+        &self,
+        pid: i32,
+        id: FulfilmentId,
+        busy: bool,
+    ) -> Result<bool, Problem> {
+        let state = format!("(SELECT state FROM pg_stat_activity WHERE pid = {pid})");
+        let ends = format!("({busy} OR {state} LIKE 'idle%') AND pg_terminate_backend({pid})");
+        let lock = self.lock_of(pid, id);
+        self.tell(&format!("SELECT coalesce((SELECT {ends} {lock}), false)")).await
+    }
+
+    fn lock_of(&self, pid: i32, id: FulfilmentId) -> String {
+        format!(
+            "FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = {pid} \
+             AND objsubid = 1 AND (classid::bigint << 32) | objid::bigint = {}",
+            self.key(id)
+        )
+    }
+
+    async fn tell(&self, sql: &str) -> Result<bool, Problem> {
+        let (connection, rows) = self.pool.ask(&self.pool.spare, sql).await?;
         connection.keep();
-        Ok(!rows.is_empty())
+        Ok(rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?)
     }
 
     pub(super) async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, Problem> {
@@ -434,23 +421,19 @@ impl Table {
     }
 
     pub(super) async fn open(&self, limit: usize) -> Result<Vec<Record>, Problem> {
-        let namespace = literal(&self.namespace);
-        let limit = sql::limit(limit);
-        let open = format!(
-            "f.namespace = {namespace} AND f.state <> 'fulfilled' \
-             ORDER BY f.changed DESC LIMIT {limit}"
-        );
-        self.records(&open).await
+        let (namespace, limit) = (literal(&self.namespace), sql::limit(limit));
+        let open = format!("f.namespace = {namespace} AND f.state <> 'fulfilled'");
+        self.records(&format!("{open} ORDER BY f.changed DESC LIMIT {limit}")).await
     }
 
     async fn records(&self, which: &str) -> Result<Vec<Record>, Problem> {
-        let Found { name, .. } = self.found().await?;
         let read = format!(
             "SET LOCAL statement_timeout = 4000; SELECT f.id::text, f.unit, f.amount::text, \
              f.promoter_id::text, f.cust_id, {SHOWN}, f.attempts, \
              CASE {SHOWN} WHEN 'in_doubt' THEN coalesce(f.reason, '{CUT_OFF}') ELSE f.reason END, \
              (extract(epoch FROM f.first_seen) * 1000000)::bigint, \
-             (extract(epoch FROM f.changed) * 1000000)::bigint FROM {name} f WHERE {which}"
+             (extract(epoch FROM f.changed) * 1000000)::bigint FROM {} f WHERE {which}",
+            self.found().await?.name
         );
         let (connection, rows) = self.pool.ask(&self.pool.spare, &read).await?;
         connection.keep();
@@ -460,15 +443,15 @@ impl Table {
     pub(super) async fn resolve(&self, id: FulfilmentId, fulfilled: bool) -> Result<bool, Problem> {
         let (state, reason) = resolved(fulfilled);
         let reason = reason.map_or("NULL".into(), literal);
-        let set = format!("state = '{state}', reason = {reason}, changed = clock_timestamp()");
-        self.change(id, "UPDATE", &format!("SET {set}"), "= 'in_doubt'").await
+        let set = format!("SET state = '{state}', reason = {reason}, changed = clock_timestamp()");
+        self.change(id, "UPDATE", &set, "= 'in_doubt'").await
     }
 
     pub(super) async fn forget(&self, id: FulfilmentId) -> Result<bool, Problem> {
         self.change(id, "DELETE FROM", "", "<> 'started'").await
     }
 
-    /// Changes a record that nobody is at work on and whose state is as given.
+    /// Changes a record in a state that fits, unless an attempt is running.
     async fn change(
         &self,
         id: FulfilmentId,
@@ -476,29 +459,31 @@ impl Table {
         set: &str,
         state: &str,
     ) -> Result<bool, Problem> {
-        let Found { name, .. } = self.found().await?;
         let change = format!(
-            "{verb} {name} f {set} WHERE {} AND ({SHOWN}) {state} \
-             AND current_setting('firstpromoter.held') = 'true' RETURNING 1",
+            "{verb} {} f {set} WHERE {} AND ({SHOWN}) {state} \
+             AND current_setting('firstpromoter.locked') = 'true' RETURNING 1",
+            self.found().await?.name,
             self.row(id)
         );
-        let mut connection = self.brief(Some(id)).await?;
+        let begin = format!("{BRIEF}; {}", self.lock(id));
+        let (mut connection, _) = self.pool.ask(&self.pool.spare, &begin).await?;
         let changed = connection.send(&change).await?;
         connection.commit().await?;
         Ok(!changed.is_empty())
     }
 
     pub(super) async fn create(&self, schema: &str) -> Result<(), Problem> {
-        let mut connection = self.brief(None).await?;
-        let path = self.schema.as_ref().map_or_else(String::new, |schema| {
-            format!("SET LOCAL search_path = {};", identifier(schema))
-        });
-        let there = format!(
-            "SELECT pg_advisory_xact_lock({CREATING}); {path} \
+        let path = self
+            .schema
+            .as_deref()
+            .map(|schema| format!("SET LOCAL search_path = {};", identifier(schema)));
+        let begin = format!(
+            "{BRIEF}; {} SELECT pg_advisory_xact_lock(hashtextextended('{TABLE}', 0)); \
              SELECT to_regclass('{TABLE}') IS NOT NULL, \
-             current_setting('transaction_read_only') = 'on'"
+             current_setting('transaction_read_only') = 'on'",
+            path.unwrap_or_default()
         );
-        let rows = connection.send(&there).await?;
+        let (mut connection, rows) = self.pool.ask(&self.pool.spare, &begin).await?;
         let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
         if row.try_get(1)? {
             return Err(Problem::ReadOnly);
@@ -510,27 +495,23 @@ impl Table {
         connection.commit().await
     }
 
-    pub(super) fn fmt_as(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct(name).field("namespace", &self.namespace).finish_non_exhaustive()
-    }
-
-    /// Takes out what the database cannot hold. Words never decide a state.
+    /// Replaces what the database cannot hold: words never decide a state.
     fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         match self.found.get() {
             Some(Found { utf8: true, .. }) => sql::text(text),
             _ => sql::ascii(text),
         }
     }
+}
 
-    /// The key of the fulfilment's advisory lock.
-    fn key(&self, id: FulfilmentId) -> String {
-        let text = literal(&format!("{TABLE}:{}:{id}", self.namespace));
-        format!("hashtextextended({text}, 0)")
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table").field("namespace", &self.namespace).finish_non_exhaustive()
     }
 }
 
 /// Answers what the record alone decides: no attempt begins.
-fn ends<Tx>(known: Option<Known>, claim: &Claim) -> Option<Begin<Tx>> {
+fn no_attempt<Tx>(known: Option<Known>, claim: &Claim) -> Option<Begin<Tx>> {
     match (decide(known, claim), known) {
         (Begin::InDoubt { .. }, Some((State::Started, ..))) => Some(Begin::Busy),
         (Begin::Run { .. } | Begin::InDoubt { .. }, _) => None,
@@ -540,24 +521,23 @@ fn ends<Tx>(known: Option<Known>, claim: &Claim) -> Option<Begin<Tx>> {
     }
 }
 
-/// State, promoter and attempts, in this and the next two columns.
+/// State, promoter and attempts, in this column and the next two.
 fn known_in(row: &PgRow, column: usize) -> Result<Option<Known>, Problem> {
     let Some(promoter) = row.try_get::<Option<&str>, _>(column + 1)? else { return Ok(None) };
     sql::known(row.try_get(column)?, promoter, row.try_get(column + 2)?).map(Some)
 }
 
-/// For `SET` and `interval`, which take 24 days of it.
+/// For `SET` and `interval`: 24 days of it.
 pub(super) fn milliseconds(time: Duration) -> i32 {
     time.as_millis().clamp(1, i32::MAX as u128) as i32
 }
 
-/// Quotes a name.
 fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Quotes a text, whatever `standard_conforming_strings` says. Reads and locks are sent with it, as
-/// one message: outside of a transaction a pooler may come between a statement and its parameters.
+/// Quotes a text, whatever `standard_conforming_strings` says. What runs outside of a transaction is
+/// sent with it, in one message: a pooler may come between a statement and its parameters.
 fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }

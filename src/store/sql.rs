@@ -1,9 +1,8 @@
 //! Shares between the stores that speak SQL: their errors, and how a row becomes a record.
 
-use std::{
-    borrow::Cow,
-    time::{Duration, SystemTime},
-};
+#[cfg(feature = "postgres")]
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
 
 use super::{Record, State};
 use crate::event::PromoterId;
@@ -69,17 +68,16 @@ pub(super) fn record(row: Row) -> Result<Record, Problem> {
 }
 
 /// What decides on an attempt: state, promoter, attempts.
+#[cfg(feature = "postgres")]
 pub(super) type Known = (State, PromoterId, u32);
 
+#[cfg(feature = "postgres")]
 pub(super) fn known(state: &str, promoter: &str, attempts: i64) -> Result<Known, Problem> {
     Ok((parse_state(state)?, parse_promoter(promoter)?, count(attempts)))
 }
 
 pub(super) fn parse_state(text: &str) -> Result<State, Problem> {
-    [State::Started, State::InDoubt, State::Fulfilled, State::Pending, State::Failed]
-        .into_iter()
-        .find(|state| state.as_str() == text)
-        .ok_or(Problem::Unreadable("state"))
+    State::parse(text).ok_or(Problem::Unreadable("state"))
 }
 
 fn parse_promoter(text: &str) -> Result<PromoterId, Problem> {
@@ -112,7 +110,8 @@ pub(super) fn now() -> i64 {
     since.as_micros().try_into().unwrap_or(i64::MAX)
 }
 
-/// Replaces NUL, which PostgreSQL refuses and at which SQLite's tools stop; JSON has it.
+/// Replaces NUL, which PostgreSQL refuses; JSON has it.
+#[cfg(feature = "postgres")]
 pub(super) fn text(text: &str) -> Cow<'_, str> {
     replaced(text, |c| c == '\0')
 }
@@ -123,6 +122,7 @@ pub(super) fn ascii(text: &str) -> Cow<'_, str> {
     replaced(text, |c| c == '\0' || !c.is_ascii())
 }
 
+#[cfg(feature = "postgres")]
 fn replaced(text: &str, refused: impl Fn(char) -> bool + Copy) -> Cow<'_, str> {
     if text.contains(refused) { text.replace(refused, "?").into() } else { text.into() }
 }
