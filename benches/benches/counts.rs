@@ -1,8 +1,6 @@
 //! Instructions by Callgrind and allocations by DHAT, through gungraun.
 
-use gungraun::{
-    Dhat, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
-};
+use gungraun::{Dhat, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use tower_firstpromoter_benches::{
     cases::{CASES, Work},
     peers::REMEMBERED,

@@ -1,7 +1,9 @@
 //! What is counted and timed: each case prepares a piece of work, which is then done `n` times.
 
-use std::{convert::Infallible, error::Error, fmt::Debug, future::poll_fn, hint::black_box, ops::Range,
-    pin::pin};
+use std::{
+    convert::Infallible, error::Error, fmt::Debug, future::poll_fn, hint::black_box, ops::Range,
+    pin::pin,
+};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -58,9 +60,7 @@ pub const CASES: &[Case] = &[
     case(DELIVERY, "ours, duplicate", || drive(peers::in_front(), deliver(1))),
     case(DELIVERY, "ours, new, as a bare service", || drive(peers::webhook(), deliver(NEW))),
     case(DELIVERY, "ours, new, as an axum route", || drive(peers::as_route(), deliver(NEW))),
-    case(DELIVERY, "ours, new, as an axum layer", || {
-        drive(peers::as_router_layer(), deliver(NEW))
-    }),
+    case(DELIVERY, "ours, new, as an axum layer", || drive(peers::as_router_layer(), deliver(NEW))),
     case(SIGNED, "request", || drive(service_fn(drop_it), deliver(NEW))),
     case(SIGNED, "ours", || drive(peers::signed(), deliver(NEW))),
     case(SIGNED, "webhook-verify", || drive(peers::webhook_verify(), deliver(NEW))),

@@ -106,7 +106,12 @@ where
             emit(DeliveryEvent::InDoubt { info, reason });
         }
         Handled::NotConfirmed(reason) => emit(DeliveryEvent::NotConfirmed { info, reason }),
-        Handled::Outcome(_) | Handled::WasFulfilled => {}
+        Handled::Outcome(_) | Handled::WasFulfilled => {
+            if let Ok(state @ (State::Failed | State::InDoubt)) = ended {
+                let error = format!("the handler's transaction was lost; the record is {state}");
+                store_failed(true, &error);
+            }
+        }
     }
 
     let ran = !matches!(

@@ -1,14 +1,15 @@
 use std::{
     fmt,
     ops::{Deref, DerefMut},
+    time::Duration,
 };
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, query_scalar};
+use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::time::timeout;
 
 use super::{
     Begin, Claim, End, InvalidNamespace, Record, State, Store,
-    postgres_table::{ANSWER_WITHIN, Connection, NOW, Table, bounded, milliseconds},
+    postgres_table::{Connection, Table, bounded, milliseconds},
     record::{Attempt, Ended},
     sql::Problem,
 };
@@ -17,6 +18,9 @@ use crate::event::FulfilmentId;
 /// The time between the limit of an attempt and the one at which the server ends it, in
 /// milliseconds.
 const MARGIN: i32 = 30_000;
+
+/// How long a write may take, and a commit. A write waits for a lock for 3 seconds at most.
+const WRITE_WITHIN: Duration = Duration::from_millis(3_300);
 
 /// A store in PostgreSQL, for any number of machines, in which **effect and record commit together**.
 ///
@@ -186,38 +190,50 @@ impl PostgresStore {
 
     async fn try_end(&self, tx: PostgresTx, mut end: End) -> Result<State, Problem> {
         let PostgresTx { mut connection, claim, attempt, now, pid } = tx;
+        let mut silent = false;
         if matches!(end, End::Fulfilled | End::WasFulfilled | End::Pending) {
             let ended = attempt.ended(end, true);
-            match self.0.write(&mut connection, &claim, &ended, None, Some(now)).await {
-                Ok(true) => {
-                    connection.commit().await?;
-                    return Ok(ended.state);
+            let write = self.0.write(&mut connection, &claim, &ended, None, Some(now));
+            let problem = match timeout(WRITE_WITHIN, write).await {
+                Ok(Ok(true)) => match timeout(WRITE_WITHIN, connection.commit()).await {
+                    Ok(committed) => return committed.map(|()| ended.state),
+                    Err(_) => {
+                        self.0.end_session(pid, claim.id(), false).await?;
+                        return Err(Problem::TimedOut);
+                    }
+                },
+                Ok(Ok(false)) => Problem::Lost,
+                Ok(Err(problem)) => problem,
+                Err(_) => {
+                    silent = true;
+                    Problem::TimedOut
                 }
-                Ok(false) => end = End::Failed(Problem::Lost.to_string()),
-                Err(problem) => end = End::Failed(problem.to_string()),
-            }
+            };
+            end = End::Failed(problem.to_string());
         }
-        // Everything from here on is undone. Nothing but the lock is still needed of it: while the
-        // reason is noted on another connection, nobody else begins.
-        let same = format!("SELECT {NOW} = $1");
-        let same = query_scalar(AssertSqlSafe(same)).persistent(false).bind(now);
-        let same = timeout(ANSWER_WITHIN, same.fetch_one(&mut connection.raw));
-        let (ours, keep) = match same.await {
-            Ok(Ok(same)) => (same, same),
+
+        // The rest is undone. While the reason is noted on another connection, the transaction keeps
+        // the lock, so that nobody begins in between.
+        let same = if silent { None } else { connection.is_same(now).await };
+        let (silent, keep) = (same.is_none(), matches!(same, Some(Ok(true))));
+        let ours = match same {
+            Some(Ok(same)) => same,
             // The connection is lost, and the transaction with it.
-            Ok(Err(_)) if connection.raw.ping().await.is_err() => (true, false),
-            // An error of the handler's has aborted it, or its statement still runs.
-            _ => (self.0.is_locked_by(pid, claim.id()).await.unwrap_or(false), false),
+            Some(Err(_)) if connection.raw.ping().await.is_err() => true,
+            // It is aborted by an error of the handler's, or does not answer.
+            _ => self.0.is_locked_by(pid, claim.id()).await.unwrap_or(false),
         };
-        if !ours {
-            end = End::InDoubt(match end {
-                End::InDoubt(reason) => reason,
-                _ => "the handler ended the transaction by itself".into(),
-            });
+        if !ours && !matches!(end, End::InDoubt(_)) {
+            end = End::InDoubt("the handler ended the transaction by itself".to_owned());
         }
         let ended = attempt.ended(end, true);
         let noted = self.note(&claim, &ended).await;
-        connection.roll_back(keep).await;
+        if silent {
+            // The server may be at work on a statement of the handler's, for hours.
+            let _ = self.0.end_session(pid, claim.id(), true).await;
+        } else {
+            connection.roll_back(keep).await;
+        }
         match noted {
             // It runs again with or without a note.
             Err(_) if ended.state == State::Failed && !attempt.in_doubt => Ok(State::Failed),

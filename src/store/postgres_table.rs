@@ -32,7 +32,7 @@ const VERB_WITHIN: Duration = Duration::from_secs(7);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long to wait for an answer that is due at once.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a connection stays idle. Opening one takes milliseconds.
 const IDLE_WITHIN: Duration = Duration::from_secs(60);
@@ -51,7 +51,7 @@ const SHOWN: &str = "CASE WHEN f.state <> 'started' THEN f.state \
     THEN 'started' ELSE 'in_doubt' END";
 
 /// Tells one transaction from another, whatever the time zone: when it began, in microseconds.
-pub(super) const NOW: &str = "(extract(epoch FROM now()) * 1000000)::bigint";
+const NOW: &str = "(extract(epoch FROM now()) * 1000000)::bigint";
 
 /// Limits a verb. It may be dropped anywhere, since its connection is closed then.
 pub(super) async fn bounded<T>(
@@ -144,6 +144,13 @@ impl Connection {
     /// Sends one message and returns the rows of all its statements.
     async fn send(&mut self, sql: &str) -> Result<Vec<PgRow>, Problem> {
         Ok(raw_sql(AssertSqlSafe(sql)).fetch_all(&mut self.raw).await?)
+    }
+
+    /// Whether the transaction is the one that began at `now`. `None` if the answer does not come.
+    pub(super) async fn is_same(&mut self, now: i64) -> Option<Result<bool, Problem>> {
+        let same = format!("SELECT {NOW} = {now}");
+        let rows = timeout(ANSWER_WITHIN, self.send(&same)).await.ok()?;
+        Some(rows.and_then(|rows| Ok(rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?)))
     }
 
     pub(super) async fn commit(mut self) -> Result<(), Problem> {
@@ -374,16 +381,39 @@ impl Table {
         if fulfilled { Ok(State::Fulfilled) } else { Err(Problem::Lost) }
     }
 
-    /// Whether the session `pid` has the fulfilment's lock.
+    /// Whether the session `pid` still has the fulfilment's lock, or is gone.
     pub(super) async fn is_locked_by(&self, pid: i32, id: FulfilmentId) -> Result<bool, Problem> {
-        let locked = format!(
-            "SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = {pid} \
+        let gone = format!("NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})");
+        let lock = self.lock_of(pid, id);
+        self.tell(&format!("SELECT EXISTS (SELECT {lock}) OR {gone}")).await
+    }
+
+    /// Ends the session `pid` if it has the fulfilment's lock: one that is silent would keep it until
+    /// the server notices. One that is at work, say on a COMMIT, is ended only if `busy`.
+    pub(super) async fn end_session(
+        &self,
+        pid: i32,
+        id: FulfilmentId,
+        busy: bool,
+    ) -> Result<bool, Problem> {
+        let state = format!("(SELECT state FROM pg_stat_activity WHERE pid = {pid})");
+        let ends = format!("({busy} OR {state} LIKE 'idle%') AND pg_terminate_backend({pid})");
+        let lock = self.lock_of(pid, id);
+        self.tell(&format!("SELECT coalesce((SELECT {ends} {lock}), false)")).await
+    }
+
+    fn lock_of(&self, pid: i32, id: FulfilmentId) -> String {
+        format!(
+            "FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = {pid} \
              AND objsubid = 1 AND (classid::bigint << 32) | objid::bigint = {}",
             self.key(id)
-        );
-        let (connection, rows) = self.pool.ask(&self.pool.spare, &locked).await?;
+        )
+    }
+
+    async fn tell(&self, sql: &str) -> Result<bool, Problem> {
+        let (connection, rows) = self.pool.ask(&self.pool.spare, sql).await?;
         connection.keep();
-        Ok(!rows.is_empty())
+        Ok(rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?)
     }
 
     pub(super) async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, Problem> {

@@ -377,6 +377,7 @@ impl Record {
         claim: &Claim,
         now: SystemTime,
     ) -> (Begin<()>, Option<Self>) {
+        let before = before.map(|record| record.shown(false));
         let known = before.as_ref().map(|record| (record.state, record.promoter, record.attempts));
         let answer = decide(known, claim);
         let mut record = Self::new(claim, now);

@@ -1,4 +1,4 @@
-//! The sender hangs up in the middle, over a real socket. The grant goes on to its end, and the next
+//! The sender hangs up in the middle, over a real socket. The attempt goes on to its end, and the next
 //! delivery hears of it without a second one.
 
 use std::time::Duration;
@@ -12,12 +12,12 @@ use tokio::{
 
 use crate::{
     Gate, Log,
-    delivery::{SECRET, body},
+    deliver::{SECRET, body},
     webhook,
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_grant_goes_on_without_its_sender() {
+async fn the_attempt_goes_on_without_its_sender() {
     let (gate, log) = (Gate::closed(), Log::default());
     let webhook = webhook(gate.clone()).observe(log.observer());
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -39,7 +39,9 @@ async fn the_grant_goes_on_without_its_sender() {
     timeout(patience, log.saw("hung up on Some(5)")).await.expect("the server notices");
 
     gate.open();
-    timeout(patience, log.saw("ended late granted, attempt 1")).await.expect("the grant goes on");
+    timeout(patience, log.saw("ended late fulfilled, attempt 1"))
+        .await
+        .expect("the attempt goes on");
 
     let mut socket = TcpStream::connect(address).await.expect("connects");
     socket.write_all(request.as_bytes()).await.expect("sends");
@@ -49,7 +51,7 @@ async fn the_grant_goes_on_without_its_sender() {
     assert_eq!(gate.calls(), 1);
     assert_eq!(
         log.take(),
-        ["hung up on Some(5)", "ended late granted, attempt 1", "answered granted, attempt 0"]
+        ["hung up on Some(5)", "ended late fulfilled, attempt 1", "answered fulfilled, attempt 0"]
     );
     server.abort();
 }
