@@ -390,7 +390,10 @@ async fn a_storm_of_terminations_and_cancels_fulfils_each_once() {
                         Ok(()) if id % 3 == 0 => End::Fulfilled,
                         Ok(()) => {
                             let slow = tx.execute("SELECT pg_sleep(0.005)").await;
-                            slow.map_or_else(|error| End::Failed(error.to_string()), |_| End::Fulfilled)
+                            slow.map_or_else(
+                                |error| End::Failed(error.to_string()),
+                                |_| End::Fulfilled,
+                            )
                         }
                         Err(error) => End::Failed(error.to_string()),
                     };
@@ -401,7 +404,10 @@ async fn a_storm_of_terminations_and_cancels_fulfils_each_once() {
         tokio::select! {
             _ = work => {}
             () = storm => unreachable!(),
-            () = tokio::time::sleep(Duration::from_secs(60)) => panic!("not all of them in a minute"),
+            () = tokio::time::sleep(Duration::from_secs(60)) => {
+                let open = PostgresStore::new(db.pool(1).await).open(9).await;
+                panic!("not all of them in a minute: {open:?}");
+            }
         }
         let pool = db.pool(1).await;
         assert_eq!(effects(&pool).await, (1..=40).map(|id| (id, 1)).collect::<Vec<_>>());
