@@ -7,7 +7,8 @@
 use std::{env, error::Error, future::IntoFuture, time::Duration};
 
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::value::RawValue;
 use sqlx::{
     SqlitePool, query, query_as, raw_sql,
     sqlite::{SqliteConnectOptions, SqliteJournalMode::Wal},
@@ -60,7 +61,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 const GRANTS: &str = "CREATE TABLE IF NOT EXISTS grants \
-    (fulfilment INTEGER PRIMARY KEY, promoter INTEGER, amount INTEGER, unit TEXT)";
+    (fulfilment INTEGER PRIMARY KEY, promoter INTEGER, amount TEXT, unit TEXT)";
 
 struct Grants;
 
@@ -75,11 +76,13 @@ impl FulfilIn<SqliteTx> for Grants {
         let (Unit::FreeMonths | Unit::Credits | Unit::Points) = fulfilment.unit else {
             return Ok(Outcome::Pending); // stays visible in FirstPromoter's dashboard
         };
-        let amount = fulfilment.amount.whole().filter(|amount| *amount > 0);
+        if !fulfilment.amount.is_positive() {
+            return Err("not an amount above zero".into()); // nothing takes effect
+        }
         query("INSERT INTO grants VALUES (?, ?, ?, ?)")
             .bind(i64::try_from(fulfilment.id.get())?)
             .bind(i64::try_from(fulfilment.promoter.id.get())?)
-            .bind(i64::try_from(amount.ok_or("not a whole amount above zero")?)?)
+            .bind(fulfilment.amount.to_string())
             .bind(fulfilment.unit.as_str())
             .execute(&mut **tx) // in the store's transaction, not in one of the pool's
             .await?;
@@ -87,15 +90,26 @@ impl FulfilIn<SqliteTx> for Grants {
     }
 }
 
-async fn list(State(pool): State<SqlitePool>) -> Result<Json<Vec<Value>>, StatusCode> {
-    let grants: Vec<(i64, i64, i64, String)> = query_as("SELECT * FROM grants ORDER BY rowid")
-        .fetch_all(&pool)
-        .await
-        .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
-    let grants = grants.into_iter().map(|(fulfilment, promoter, amount, unit)| {
-        json!({ "fulfilment": fulfilment, "promoter": promoter, "amount": amount, "unit": unit })
-    });
-    Ok(Json(grants.collect()))
+async fn list(State(pool): State<SqlitePool>) -> Result<Json<Vec<Grant>>, StatusCode> {
+    let grants = query_as("SELECT * FROM grants ORDER BY fulfilment").fetch_all(&pool).await;
+    let grants: Vec<(i64, i64, String, String)> =
+        grants.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    Ok(Json(grants.into_iter().filter_map(Grant::of).collect()))
+}
+
+#[derive(Serialize)]
+struct Grant {
+    fulfilment: i64,
+    promoter: i64,
+    amount: Box<RawValue>, // a number with every digit that was sent
+    unit: String,
+}
+
+impl Grant {
+    fn of((fulfilment, promoter, amount, unit): (i64, i64, String, String)) -> Option<Self> {
+        let amount = RawValue::from_string(amount).ok()?;
+        Some(Self { fulfilment, promoter, amount, unit })
+    }
 }
 
 /// Resolves on SIGINT or SIGTERM, which are listened for from this call on.

@@ -1,10 +1,10 @@
-//! Sends rewards to a running application as FirstPromoter does, on a day that lasts a second.
+//! Sends fulfilments to a running application as FirstPromoter does, with a day of retries in a second.
 //!
 //! ```text
 //! cargo run --example send -- 'http://127.0.0.1:3000/webhooks/firstpromoter?key=SECRET' --unit credits
 //! ```
 //!
-//! It fails (exit status 1) if a reward ends with `has_issues`: if its last retry got an error, or
+//! It fails (exit status 1) if a fulfilment ends with `has_issues`: if its last retry got an error, or
 //! no answer at all.
 
 use std::{
@@ -29,9 +29,9 @@ use hyper_util::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tower::ServiceExt;
-use tower_firstpromoter::testkit::{Course, FirstPromoter, Mishap, Payload, Shown};
+use tower_firstpromoter::testkit::{Case, FirstPromoter, Mishap, Payload, Status};
 
-/// Sends rewards to a running application as FirstPromoter does.
+/// Sends fulfilments to a running application as FirstPromoter does.
 #[derive(Parser)]
 struct Options {
     /// The webhook's URL, with its secret: http://127.0.0.1:3000/webhooks/firstpromoter?key=SECRET
@@ -40,7 +40,7 @@ struct Options {
     /// Sends the body in this file as it is.
     #[arg(long, conflicts_with_all = ["id", "amount", "unit", "promoter", "cust_id", "storm"])]
     file: Option<PathBuf>,
-    /// `data.id`. A reward is granted once, so take another for another.
+    /// `data.id`. A fulfilment is fulfilled once, so take another id for another one.
     #[arg(long, default_value_t = 2_429_153)]
     id: u64,
     /// `data.amount`: any JSON; what is not JSON is sent as a string.
@@ -65,14 +65,14 @@ struct Options {
     /// Sends each first delivery so many times at once.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     duplicates: u16,
-    /// Hangs up on the first two deliveries of a reward after this time (2s, 50ms).
+    /// Hangs up on the first two deliveries of a fulfilment after this time (2s, 50ms).
     #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "duplicates")]
     hang_up_after: Option<Duration>,
 
-    /// Sends so many different rewards, from `--id` on. Only to this machine.
+    /// Sends so many different fulfilments, from `--id` on. Only to this machine.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     storm: Option<u64>,
-    /// Of a storm's rewards, how many at once.
+    /// How many fulfilments of a storm at once.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4_096))]
     concurrency: u16,
 
@@ -109,7 +109,7 @@ async fn main() -> ExitCode {
             if summary.answers.keys().any(|answer| answer.ends_with("no_verdict")) {
                 eprintln!("warning: not answered by this crate's webhook: is the path right?");
             }
-            ExitCode::from(u8::from(summary.shown(Shown::HasIssues) > 0))
+            ExitCode::from(u8::from(summary.count(Status::HasIssues) > 0))
         }
         Err(problem) => {
             eprintln!("error: {problem}");
@@ -129,10 +129,10 @@ async fn send(options: &Options) -> Result<Summary, Box<dyn Error>> {
         Some(path) => Some(from_file(path)?),
         None => None,
     };
-    let rewards = options.storm.unwrap_or(1);
+    let count = options.storm.unwrap_or(1);
     // To stderr, and nowhere if that is not a terminal.
-    let progress = ProgressBar::new(rewards).with_style(ProgressStyle::with_template(
-        "{bar:32} {human_pos}/{human_len} rewards, {per_sec}, {eta} left {msg}",
+    let progress = ProgressBar::new(count).with_style(ProgressStyle::with_template(
+        "{bar:32} {human_pos}/{human_len} fulfilments, {per_sec}, {eta} left {msg}",
     )?);
     if options.storm.is_none() {
         progress.set_draw_target(indicatif::ProgressDrawTarget::hidden());
@@ -140,18 +140,18 @@ async fn send(options: &Options) -> Result<Summary, Box<dyn Error>> {
 
     let mut summary = Summary { one: options.storm.is_none(), ..Summary::default() };
     let start = Instant::now();
-    let ids = options.id..options.id.saturating_add(rewards);
-    let mut courses = stream::iter(ids)
+    let ids = options.id..options.id.saturating_add(count);
+    let mut cases = stream::iter(ids)
         .map(|id| {
             let payload = file.clone().unwrap_or_else(|| built(options, id));
             let sender = &sender;
             async move { sender.send(&payload, mishap).await }
         })
         .buffer_unordered(options.concurrency.into());
-    while let Some(course) = courses.next().await {
-        summary.add(course);
+    while let Some(case) = cases.next().await {
+        summary.add(case);
         progress.inc(1);
-        progress.set_message(match summary.shown(Shown::HasIssues) {
+        progress.set_message(match summary.count(Status::HasIssues) {
             0 => String::new(),
             bad => format!("({bad} has_issues)"),
         });
@@ -161,7 +161,7 @@ async fn send(options: &Options) -> Result<Summary, Box<dyn Error>> {
     Ok(summary)
 }
 
-/// FirstPromoter's behaviour, over a real connection.
+/// The simulated sender, over a real connection.
 fn sender(options: &Options) -> Result<FirstPromoter, Box<dyn Error>> {
     let url = &options.url;
     if url.scheme_str() != Some("http") {
@@ -207,50 +207,50 @@ fn built(options: &Options, id: u64) -> Payload {
         .cust_id(&options.cust_id)
 }
 
-/// What became of all of them.
+/// How all of them ended.
 #[derive(Default)]
 struct Summary {
     took: Duration,
-    attempts: u64,
+    sent: u64,
     /// Status and reason, or the reason alone where no answer came.
     answers: BTreeMap<String, u64>,
     /// Of the deliveries that were answered.
     latencies: Vec<Duration>,
-    ends: HashMap<Shown, u64>,
+    ends: HashMap<Status, u64>,
     /// The first few, to look into.
     with_issues: Vec<u64>,
-    /// A single reward is worth a line for each delivery.
+    /// A single fulfilment is worth a line for each delivery.
     one: bool,
     deliveries: Vec<String>,
 }
 
-const ENDS: [Shown; 3] = [Shown::Fulfilled, Shown::Pending, Shown::HasIssues];
+const ENDS: [Status; 3] = [Status::Completed, Status::Pending, Status::HasIssues];
 
 impl Summary {
-    fn add(&mut self, course: Course) {
-        for attempt in &course.attempts {
-            self.attempts += 1;
-            *self.answers.entry(attempt.to_string()).or_default() += 1;
-            if attempt.status.is_some() {
-                self.latencies.push(attempt.took);
+    fn add(&mut self, case: Case) {
+        for delivery in &case.deliveries {
+            self.sent += 1;
+            *self.answers.entry(delivery.to_string()).or_default() += 1;
+            if delivery.status.is_some() {
+                self.latencies.push(delivery.took);
             }
             if self.one {
-                let (at, took) = (attempt.at.as_secs_f64(), attempt.took.as_secs_f64() * 1e3);
-                self.deliveries.push(format!("{at:7.3} s  {took:9.3} ms  {attempt}"));
+                let (at, took) = (delivery.at.as_secs_f64(), delivery.took.as_secs_f64() * 1e3);
+                self.deliveries.push(format!("{at:7.3} s  {took:9.3} ms  {delivery}"));
             }
         }
-        *self.ends.entry(course.shown).or_default() += 1;
-        if course.shown == Shown::HasIssues && self.with_issues.len() < 10 {
-            self.with_issues.push(course.id.get());
+        *self.ends.entry(case.status).or_default() += 1;
+        if case.status == Status::HasIssues && self.with_issues.len() < 10 {
+            self.with_issues.push(case.id.get());
         }
     }
 
-    fn shown(&self, shown: Shown) -> u64 {
-        self.ends.get(&shown).copied().unwrap_or_default()
+    fn count(&self, status: Status) -> u64 {
+        self.ends.get(&status).copied().unwrap_or_default()
     }
 
     fn per_second(&self) -> f64 {
-        self.attempts as f64 / self.took.as_secs_f64().max(1e-9)
+        self.sent as f64 / self.took.as_secs_f64().max(1e-9)
     }
 
     /// In milliseconds: the median, the 99th of a hundred, the longest.
@@ -263,15 +263,15 @@ impl Summary {
 
     fn to_json(&self) -> Value {
         let [p50, p99, max] = self.percentiles().unwrap_or_default();
-        let rewards = ENDS.map(|shown| (shown.to_string(), self.shown(shown)));
+        let fulfilments = ENDS.map(|status| (status.to_string(), self.count(status)));
         json!({
-            "rewards": BTreeMap::from(rewards),
+            "fulfilments": BTreeMap::from(fulfilments),
             "with_issues": self.with_issues,
-            "attempts": self.attempts,
+            "deliveries": self.sent,
             "answers": self.answers,
             "latency_ms": { "p50": p50, "p99": p99, "max": max },
             "seconds": self.took.as_secs_f64(),
-            "attempts_per_second": self.per_second(),
+            "deliveries_per_second": self.per_second(),
         })
     }
 
@@ -281,10 +281,10 @@ impl Summary {
             self.deliveries.iter().for_each(|delivery| println!("{delivery}"));
             println!();
         }
-        for shown in ENDS {
-            println!("{:<24} {:>9}", format!("rewards {shown}"), self.shown(shown));
+        for status in ENDS {
+            println!("{:<24} {:>9}", format!("fulfilments {status}"), self.count(status));
         }
-        println!("{:<24} {:>9}", "attempts", self.attempts);
+        println!("{:<24} {:>9}", "deliveries", self.sent);
         for (answer, count) in &self.answers {
             println!("  {answer:<22} {count:>9}");
         }
@@ -293,7 +293,7 @@ impl Summary {
             println!("{:<24} {p99:>9.2} ms", "latency, 99 of 100");
             println!("{:<24} {max:>9.2} ms", "latency, longest");
         }
-        println!("{:<24} {:>9.0}", "attempts a second", self.per_second());
+        println!("{:<24} {:>9.0}", "deliveries a second", self.per_second());
         if !self.with_issues.is_empty() {
             eprintln!("has_issues, among others: {:?}", self.with_issues);
         }

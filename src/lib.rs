@@ -79,11 +79,26 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "api")]
+#[cfg_attr(docsrs, doc(cfg(feature = "api")))]
+pub mod api;
 pub mod event;
 mod fulfil;
+#[cfg(all(
+    any(doc, doctest),
+    feature = "redb",
+    feature = "postgres",
+    feature = "sqlite",
+    feature = "api",
+    feature = "testkit"
+))]
+pub mod guide;
 pub mod intercept;
 pub mod observe;
 pub mod store;
+#[cfg(feature = "testkit")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testkit")))]
+pub mod testkit;
 mod verdict;
 mod webhook;
 
@@ -106,3 +121,8 @@ pub use self::{
 /// # let _ = handler;
 /// ```
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs the code in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use tower::ServiceExt;
-use tower_firstpromoter::{Verdict, Webhook, fulfil_fn};
+use tower_firstpromoter::{Verdict, Webhook, fulfil_fn, store::MemoryStore};
 
 mod delivery;
 use delivery::{DOCUMENTED, access, fulfilled, post, verdict};
@@ -83,9 +83,15 @@ async fn memory_follows_what_has_arrived() {
 
     const KIB: usize = 1024;
     for (what, length, body, expected, most) in [
-        ("in one piece", None, once(example, example.len()), Verdict::Granted, 8 * KIB),
-        ("a byte at a time", None, once(example, 1), Verdict::Granted, 16 * KIB),
-        ("256 KiB promised, little sent", promised, once(example, 100), Verdict::Granted, 16 * KIB),
+        ("in one piece", None, once(example, example.len()), Verdict::Fulfilled, 8 * KIB),
+        ("a byte at a time", None, once(example, 1), Verdict::Fulfilled, 16 * KIB),
+        (
+            "256 KiB promised, little sent",
+            promised,
+            once(example, 100),
+            Verdict::Fulfilled,
+            16 * KIB,
+        ),
         ("4 PB promised", absurd, many(1), Verdict::BodyTooLarge, 4 * KIB),
         ("64 MiB", None, many(1024), Verdict::BodyTooLarge, 1024 * KIB),
         ("without end", None, many(usize::MAX), Verdict::BodyTooLarge, 1024 * KIB),
@@ -97,13 +103,13 @@ async fn memory_follows_what_has_arrived() {
             1024 * KIB,
         ),
     ] {
-        let webhook = Webhook::new(fulfil_fn(fulfilled), access());
         let mut request = post(body);
         if let Some(length) = length {
             request.headers_mut().insert("content-length", length.parse().expect("a value"));
         }
         let before = LIVE.load(Ordering::Relaxed);
         PEAK.store(before, Ordering::Relaxed);
+        let webhook = Webhook::new(fulfil_fn(fulfilled), MemoryStore::new(10), access());
         let answer = webhook.oneshot(request).await.expect("an answer");
         let peak = PEAK.load(Ordering::Relaxed) - before;
         assert_eq!(verdict(&answer), expected, "{what}");

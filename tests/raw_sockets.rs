@@ -1,6 +1,7 @@
 //! Whoever can reach the port writes what they like to it: heads and bodies in pieces, lengths that
 //! lie, requests hidden in requests, paths that are nearly the webhook's. Each gets its answer, a
-//! `200` of the webhook's leaves only for a grant, every grant is made once, and the server goes on.
+//! `200` of the webhook's leaves only for what is fulfilled, each fulfilment is fulfilled once, and the
+//! server goes on.
 //!
 //! The battery runs against a server in this process, whose application answers every other path
 //! with `200` as single-page applications do, and against the axum example, if it is built
@@ -8,7 +9,6 @@
 
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
     io::{BufRead, BufReader},
     net::SocketAddr,
     process::{Child, Command, Stdio},
@@ -30,7 +30,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tower_firstpromoter::{
-    Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, once::MemoryStore,
+    Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, store::MemoryStore,
 };
 
 const PATH: &str = "/webhooks/firstpromoter";
@@ -47,10 +47,10 @@ struct Case {
     then: Then,
     /// Each answer as its status and its code; `app` where the application gave it.
     answers: Vec<&'static str>,
-    /// What must be granted afterwards; nothing else may be.
-    grants: Vec<u64>,
-    /// Needs the short deadline of the server in this process.
-    waits: bool,
+    /// What must be fulfilled afterwards; nothing else may be.
+    fulfils: Vec<u64>,
+    /// Needs the short deadline or the handler of the server in this process.
+    here: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -110,8 +110,8 @@ impl Battery {
         self.case(name, vec![request.into()], answers, &[]);
     }
 
-    fn grants(&mut self, name: &str, request: impl Into<Vec<u8>>, id: u64) {
-        self.case(name, vec![request.into()], &["200 granted"], &[id]);
+    fn fulfils(&mut self, name: &str, request: impl Into<Vec<u8>>, id: u64) {
+        self.case(name, vec![request.into()], &["200 fulfilled"], &[id]);
     }
 
     fn case(
@@ -119,15 +119,15 @@ impl Battery {
         name: &str,
         pieces: Vec<Vec<u8>>,
         answers: &[&'static str],
-        grants: &[u64],
+        fulfils: &[u64],
     ) -> &mut Case {
         self.0.push(Case {
             name: name.to_owned(),
             pieces,
             then: Then::Listen,
             answers: answers.to_vec(),
-            grants: grants.to_vec(),
-            waits: false,
+            fulfils: fulfils.to_vec(),
+            here: false,
         });
         self.0.last_mut().expect("just pushed")
     }
@@ -142,41 +142,42 @@ fn battery() -> Vec<Case> {
     other_secrets(&mut battery);
     odd_heads(&mut battery);
     bodies(&mut battery);
+    ends(&mut battery);
     battery.0
 }
 
 fn in_pieces(battery: &mut Battery) {
     let one = id();
-    battery.grants("in one piece", delivery(one), one);
+    battery.fulfils("in one piece", delivery(one), one);
 
     let one = id();
     let bytes = delivery(one).bytes().map(|byte| vec![byte]).collect();
-    battery.case("byte by byte", bytes, &["200 granted"], &[one]);
+    battery.case("byte by byte", bytes, &["200 fulfilled"], &[one]);
 
     let one = id();
     let request = delivery(one).into_bytes();
     let middle = request.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 2;
     let pieces = vec![request[..middle].to_vec(), request[middle..].to_vec()];
-    battery.case("split at the head's end", pieces, &["200 granted"], &[one]);
+    battery.case("split at the head's end", pieces, &["200 fulfilled"], &[one]);
 
     let one = id();
     let chunks: String =
         body(one).chars().map(|letter| chunk(&letter.to_string())).collect::<String>()
             + "0\r\n\r\n";
-    battery.grants("in chunks of one byte", chunked("", &chunks), one);
+    battery.fulfils("in chunks of one byte", chunked("", &chunks), one);
 
     let one = id();
     let chunks =
         format!("{:X};name=\"v\"\r\n{}\r\n0\r\nX-T: t\r\n\r\n", body(one).len(), body(one));
-    battery.grants("a chunk's extension, and trailers", chunked("Trailer: X-T\r\n", &chunks), one);
+    battery.fulfils("a chunk's extension, and trailers", chunked("Trailer: X-T\r\n", &chunks), one);
 
     let one = id();
     let twice = delivery(one).repeat(2);
-    battery.case("pipelined twice", vec![twice.into()], &["200 granted"; 2], &[one]);
+    battery.case("pipelined twice", vec![twice.into()], &["200 fulfilled"; 2], &[one]);
 
     let (one, two) = (id(), id());
     let all = [raw("GET / HTTP/1.1", "", ""), delivery(one), delivery(two)].concat();
-    let answers = ["200 app", "200 granted", "200 granted"];
+    let answers = ["200 app", "200 fulfilled", "200 fulfilled"];
     battery.case("pipelined behind the application", vec![all.into()], &answers, &[one, two]);
 }
 
@@ -196,7 +197,7 @@ fn lengths_that_lie(battery: &mut Battery) {
     battery.sends("over the limit", with("Content-Length: 262145\r\n"), &["413 body_too_large"]);
     battery
         .case("too long", vec![with("Content-Length: 200\r\n").into()], &["408 body_timeout"], &[])
-        .waits = true;
+        .here = true;
     // The server's: at the end of the stream it gives the connection up.
     let closed = vec![with("Content-Length: 200\r\n").into()];
     battery.case("too long, and closed", closed, &["400 body_broken"], &[]).then = Then::HalfClose;
@@ -213,7 +214,7 @@ fn lengths_that_lie(battery: &mut Battery) {
         battery.sends(name, chunked("", chunks), &["400 body_broken"]);
     }
     let open = vec![chunked("", &chunk(&whole)).into()];
-    battery.case("without a last chunk", open, &["408 body_timeout"], &[]).waits = true;
+    battery.case("without a last chunk", open, &["408 body_timeout"], &[]).here = true;
     let open = vec![chunked("", &chunk(&whole)).into()];
     let case = battery.case("without a last chunk, closed", open, &["400 body_broken"], &[]);
     case.then = Then::HalfClose;
@@ -237,20 +238,20 @@ fn requests_in_requests(battery: &mut Battery) {
 
     let one = id();
     let refused = post(PATH, "", &body(id())) + &delivery(one);
-    let answers = ["401 unauthorized", "200 granted"];
+    let answers = ["401 unauthorized", "200 fulfilled"];
     battery.case("behind a refused one", vec![refused.into()], &answers, &[one]);
 
     // The secret of one request does not let in the next one on its connection.
     let one = id();
     let next = delivery(one) + &post(PATH, "", &body(id()));
-    let answers = ["200 granted", "401 unauthorized"];
-    battery.case("behind a granted one", vec![next.into()], &answers, &[one]);
+    let answers = ["200 fulfilled", "401 unauthorized"];
+    battery.case("behind a fulfilled one", vec![next.into()], &answers, &[one]);
 }
 
 fn other_paths(battery: &mut Battery) {
     let to = |target: &str| post(target, "", &body(id()));
     // The application answers for these, with a `200` that nobody earned: a mistyped path behind
-    // such an application is a reward lost in silence, and nothing that a webhook could prevent.
+    // such an application is a fulfilment lost in silence, and nothing that a webhook could prevent.
     for path in [
         "//webhooks/firstpromoter",
         "/webhooks//firstpromoter",
@@ -274,7 +275,7 @@ fn other_paths(battery: &mut Battery) {
         ("absolute form, elsewhere", format!("http://example.com:81{PATH}?key={KEY}")),
     ] {
         let one = id();
-        battery.grants(name, post(&target, "", &body(one)), one);
+        battery.fulfils(name, post(&target, "", &body(one)), one);
     }
     battery.sends("asterisk form", raw("OPTIONS * HTTP/1.1", "", ""), &["200 app"]);
     battery.sends("asterisk form by POST", to("*"), &["200 app"]);
@@ -313,7 +314,7 @@ fn other_secrets(battery: &mut Battery) {
 
     let one = id();
     let escaped: String = KEY.bytes().map(|byte| format!("%{byte:02x}")).collect();
-    battery.grants("escaped", post(&format!("{PATH}?a=b&%6bey={escaped}&c"), "", &body(one)), one);
+    battery.fulfils("escaped", post(&format!("{PATH}?a=b&%6bey={escaped}&c"), "", &body(one)), one);
 }
 
 fn odd_heads(battery: &mut Battery) {
@@ -344,18 +345,18 @@ fn odd_heads(battery: &mut Battery) {
 
     let one = id();
     let request = post(&target(), "Connection: close\r\n", &body(one));
-    battery.grants("HTTP/1.0", request.replace("HTTP/1.1", "HTTP/1.0"), one);
+    battery.fulfils("HTTP/1.0", request.replace("HTTP/1.1", "HTTP/1.0"), one);
     let one = id();
-    battery.grants("lines without CR", delivery(one).replace("\r\n", "\n"), one);
+    battery.fulfils("lines without CR", delivery(one).replace("\r\n", "\n"), one);
     let one = id();
     let upgrade = "Connection: upgrade, http2-settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n";
-    battery.grants("an upgrade", post(&target(), upgrade, &body(one)), one);
+    battery.fulfils("an upgrade", post(&target(), upgrade, &body(one)), one);
 
     let one = id();
     let expects = post(&target(), "Expect: 100-continue\r\n", &body(one));
     let (head, text) = expects.split_once("\r\n\r\n").expect("a head");
     let pieces = vec![format!("{head}\r\n\r\n").into(), text.into()];
-    battery.case("waits for a hundred", pieces, &["100", "200 granted"], &[one]);
+    battery.case("waits for a hundred", pieces, &["100", "200 fulfilled"], &[one]);
     // Whoever may not come in is not asked for the body.
     let expects = post(PATH, "Expect: 100-continue\r\n", &body(id()));
     let (head, _) = expects.split_once("\r\n\r\n").expect("a head");
@@ -397,6 +398,26 @@ fn bodies(battery: &mut Battery) {
     battery.sends("compressed", gzip, &["415 unsupported_media_type"]);
 }
 
+/// What the handler says, by the unit, and the store.
+fn ends(battery: &mut Battery) {
+    for (unit, answers) in [
+        ("left_pending", ["202 pending", "202 pending"]),
+        ("fails", ["500 failed", "500 failed"]),
+        ("panics", ["500 panicked", "500 in_doubt"]),
+        ("cannot_know", ["500 in_doubt", "500 in_doubt"]),
+        ("never_ends", ["500 in_doubt", "500 in_doubt"]),
+    ] {
+        let twice = post(&target(), "", &body(id()).replace("credits", unit)).repeat(2);
+        battery.case(unit, vec![twice.into()], &answers, &[]).here = true;
+    }
+    let one = id();
+    let other = body(one).replace(r#""promoter":{"id":7"#, r#""promoter":{"id":8"#);
+    let other = post(&target(), "", &other);
+    let both = vec![(delivery(one) + &other).into()];
+    let answers = ["200 fulfilled", "500 record_mismatch"];
+    battery.case("another promoter's", both, &answers, &[one]).here = true;
+}
+
 /// Where the battery goes to.
 struct Server {
     address: SocketAddr,
@@ -411,20 +432,29 @@ impl Server {
     /// An application that answers everything with `200`, and the webhook in front.
     async fn here() -> Self {
         let books = Books::default();
-        let granted = Arc::clone(&books);
+        let fulfilled = Arc::clone(&books);
         let handler = fulfil_fn(move |fulfilment: Fulfilment| {
-            let granted = Arc::clone(&granted);
+            let fulfilled = Arc::clone(&fulfilled);
             async move {
                 // Long enough to be hung up on.
                 sleep(Duration::from_millis(20)).await;
-                let mut granted = granted.lock().expect("never poisoned");
-                *granted.entry(fulfilment.id.get()).or_default() += 1;
-                Ok::<_, Infallible>(Outcome::Fulfilled)
+                match fulfilment.unit.as_str() {
+                    "left_pending" => return Ok(Outcome::Pending),
+                    "fails" => return Err("no such user"),
+                    "panics" => panic!("on purpose"),
+                    "cannot_know" => return Ok(Outcome::InDoubt("timed out".to_owned())),
+                    "never_ends" => std::future::pending().await,
+                    _ => {}
+                }
+                let mut fulfilled = fulfilled.lock().expect("never poisoned");
+                *fulfilled.entry(fulfilment.id.get()).or_default() += 1;
+                Ok(Outcome::Fulfilled)
             }
         });
-        let webhook = Webhook::new(handler, Access::query("key", KEY))
+        let access = Access::query("key", KEY).expect("a secret");
+        let webhook = Webhook::new(handler, MemoryStore::new(10_000), access)
             .answer_within(WITHIN)
-            .once(MemoryStore::new(10_000));
+            .attempt_within(WITHIN / 2);
         let app = Router::new()
             .fallback(async || (StatusCode::OK, [("x-app", "yes")], "a page"))
             .layer(webhook.at(PATH));
@@ -458,7 +488,7 @@ impl Server {
         Some(Self { address, books: None, child: Some((child, folder)) })
     }
 
-    async fn granted(&self) -> BTreeMap<u64, u32> {
+    async fn fulfilled(&self) -> BTreeMap<u64, u32> {
         if let Some(books) = &self.books {
             return books.lock().expect("never poisoned").clone();
         }
@@ -467,11 +497,11 @@ impl Server {
         let start = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
         let grants: Vec<serde_json::Value> =
             serde_json::from_slice(&answer[start..]).expect("a list of grants");
-        let mut granted = BTreeMap::new();
+        let mut fulfilled = BTreeMap::new();
         for grant in grants {
-            *granted.entry(grant["fulfilment"].as_u64().expect("an id")).or_default() += 1;
+            *fulfilled.entry(grant["fulfilment"].as_u64().expect("an id")).or_default() += 1;
         }
-        granted
+        fulfilled
     }
 }
 
@@ -556,10 +586,10 @@ async fn bombard(server: Server) {
     }
     let mut expected = BTreeMap::new();
     for case in battery() {
-        if case.waits && !here {
+        if case.here && !here {
             continue;
         }
-        expected.extend(case.grants.iter().map(|id| (*id, 1)));
+        expected.extend(case.fulfils.iter().map(|id| (*id, 1)));
         let server = Arc::clone(&server);
         running.spawn(async move {
             let received = talk(server.address, &case.pieces, case.then, case.answers.len()).await;
@@ -581,7 +611,7 @@ async fn bombard(server: Server) {
     }
     let wrong: Vec<_> = running.join_all().await.into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(server.granted().await, expected);
+    assert_eq!(server.fulfilled().await, expected);
 
     gone_half_way(&server).await;
     over_http2(&server).await;
@@ -589,11 +619,11 @@ async fn bombard(server: Server) {
     // And it is still there.
     let last = id();
     let received = talk(server.address, &[delivery(last).into()], Then::Listen, 1).await;
-    assert_eq!(parse(&received), ["200 granted"]);
+    assert_eq!(parse(&received), ["200 fulfilled"]);
     drop(silent);
 }
 
-/// Senders that hang up, one way or the other, before they can have heard the answer: the grant
+/// Senders that hang up, one way or the other, before they can have heard the answer: the attempt
 /// goes on, once, and the next delivery hears of it.
 async fn gone_half_way(server: &Server) {
     let ids: Vec<u64> = (0..30).map(|_| id()).collect();
@@ -610,19 +640,19 @@ async fn gone_half_way(server: &Server) {
         }
     }
     sleep(Duration::from_millis(300)).await;
-    granted_once(server, &ids).await;
+    fulfilled_once(server, &ids).await;
 }
 
-/// Each of them is answered with `200` now, and granted once.
-async fn granted_once(server: &Server, ids: &[u64]) {
+/// Each of them is answered with `200` now, and fulfilled once.
+async fn fulfilled_once(server: &Server, ids: &[u64]) {
     for id in ids {
         let again = post(&target(), "Connection: close\r\n", &body(*id));
         let received = talk(server.address, &[again.into()], Then::Listen, 1).await;
-        assert_eq!(parse(&received), ["200 granted"]);
+        assert_eq!(parse(&received), ["200 fulfilled"]);
     }
-    let granted = server.granted().await;
+    let fulfilled = server.fulfilled().await;
     for id in ids {
-        assert_eq!(granted.get(id), Some(&1), "{id}");
+        assert_eq!(fulfilled.get(id), Some(&1), "{id}");
     }
 }
 
@@ -648,7 +678,7 @@ fn http2_delivery(server: &Server, target: &str, id: u64) -> Request<Full<bytes:
 
 async fn over_http2(server: &Server) {
     let mut sender = http2(server).await;
-    for (target, status, grants) in [
+    for (target, status, fulfils) in [
         (target(), 200, true),
         (PATH.to_owned(), 401, false),
         (format!("{PATH}?key={KEY}&key={KEY}"), 401, false),
@@ -659,8 +689,8 @@ async fn over_http2(server: &Server) {
         let answer = sender.send_request(request).await.expect("an answer");
         assert_eq!(answer.status(), status, "{target}");
         let body = answer.into_body().collect().await.expect("a body").to_bytes();
-        assert_eq!(body.starts_with(b"{\"code\":\"granted\""), grants, "{target}");
-        assert_eq!(server.granted().await.contains_key(&one), grants, "{target}");
+        assert_eq!(body.starts_with(b"{\"code\":\"fulfilled\""), fulfils, "{target}");
+        assert_eq!(server.fulfilled().await.contains_key(&one), fulfils, "{target}");
     }
 
     // Rapid reset: streams opened and given up at once, 20 times over a hundred.
@@ -681,9 +711,9 @@ async fn over_http2(server: &Server) {
     }
     assert!(ids.len() >= 20);
     sleep(Duration::from_millis(500)).await;
-    let granted = server.granted().await;
-    assert!(granted.values().all(|times| *times == 1), "granted twice: {granted:?}");
-    granted_once(server, &ids[..20]).await;
+    let fulfilled = server.fulfilled().await;
+    assert!(fulfilled.values().all(|times| *times == 1), "fulfilled twice: {fulfilled:?}");
+    fulfilled_once(server, &ids[..20]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,7 +15,7 @@ use axum::{Router, http::StatusCode};
 use serde_json::Value;
 use tokio::{net::TcpListener, process::Command, time::sleep};
 use tower_firstpromoter::{
-    Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, once::MemoryStore,
+    Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, store::MemoryStore,
 };
 
 /// Built by `cargo test`, but not by `cargo test --test send`.
@@ -43,16 +43,16 @@ async fn serve(app: Router) -> String {
 }
 
 #[derive(Clone, Default)]
-struct Grants(Arc<Mutex<HashMap<u64, usize>>>);
+struct Ledger(Arc<Mutex<HashMap<u64, usize>>>);
 
-impl Grants {
+impl Ledger {
     fn add(&self, id: u64) {
         *self.0.lock().expect("nothing panics under this lock").entry(id).or_default() += 1;
     }
 
     fn of(&self, id: u64) -> usize {
-        let grants = self.0.lock().expect("nothing panics under this lock");
-        grants.get(&id).copied().unwrap_or_default()
+        let ledger = self.0.lock().expect("nothing panics under this lock");
+        ledger.get(&id).copied().unwrap_or_default()
     }
 
     fn len(&self) -> usize {
@@ -60,18 +60,18 @@ impl Grants {
     }
 }
 
-async fn right(grants: &Grants, nap: Duration) -> String {
-    let grants = grants.clone();
+async fn right(ledger: &Ledger, nap: Duration) -> String {
+    let ledger = ledger.clone();
     let handler = fulfil_fn(move |fulfilment: Fulfilment| {
-        let grants = grants.clone();
+        let ledger = ledger.clone();
         async move {
             sleep(nap).await;
-            grants.add(fulfilment.id.get());
+            ledger.add(fulfilment.id.get());
             Ok::<_, Infallible>(Outcome::Fulfilled)
         }
     });
-    let webhook = Webhook::new(handler, Access::query("key", "at least sixteen bytes"))
-        .once(MemoryStore::new(100_000));
+    let access = Access::query("key", "at least sixteen bytes").expect("a secret");
+    let webhook = Webhook::new(handler, MemoryStore::new(100_000), access);
     serve(Router::new().layer(webhook.at("/hook"))).await
 }
 
@@ -86,17 +86,17 @@ fn json(output: &Output) -> Value {
 
 #[tokio::test]
 async fn a_right_server() {
-    let grants = Grants::default();
-    let url = right(&grants, Duration::ZERO).await;
+    let ledger = Ledger::default();
+    let url = right(&ledger, Duration::ZERO).await;
     let output = send(&url, &["--id", "7", "--amount", "2", "--unit", "credits"]).await;
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("200 granted"), "{text}");
-    assert_eq!(grants.of(7), 1);
+    assert!(text.contains("200 fulfilled"), "{text}");
+    assert_eq!(ledger.of(7), 1);
 
-    // The same again is answered with 200 again, and granted no second time.
+    // The same again is answered with 200 again, and not fulfilled a second time.
     assert!(send(&url, &["--id", "7"]).await.status.success());
-    assert_eq!(grants.of(7), 1);
+    assert_eq!(ledger.of(7), 1);
 }
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn a_server_that_always_fails() {
     let output = send(&url, &["--retry-every", "1ms", "--json"]).await;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let summary = json(&output);
-    assert_eq!(summary["rewards"]["has_issues"], 1, "{summary}");
+    assert_eq!(summary["fulfilments"]["has_issues"], 1, "{summary}");
     assert_eq!(summary["answers"]["500 no_verdict"], 8, "a delivery and 7 retries: {summary}");
 
     let output = send(&url, &["--retries", "0"]).await;
@@ -120,7 +120,10 @@ async fn a_server_that_leaves_it_pending() {
     let output = send(&url, &["--retry-every", "1ms", "--json"]).await;
     assert!(output.status.success(), "{output:?}");
     let summary = json(&output);
-    assert_eq!((&summary["rewards"]["pending"], &summary["attempts"]), (&1.into(), &4.into()));
+    assert_eq!(
+        (&summary["fulfilments"]["pending"], &summary["deliveries"]),
+        (&1.into(), &4.into())
+    );
 }
 
 #[tokio::test]
@@ -135,18 +138,18 @@ async fn nobody_there() {
 
 #[tokio::test]
 async fn a_sender_that_hangs_up() {
-    let grants = Grants::default();
-    let url = right(&grants, Duration::from_millis(400)).await;
+    let ledger = Ledger::default();
+    let url = right(&ledger, Duration::from_millis(400)).await;
     let output = send(&url, &["--id", "9", "--hang-up-after", "50ms", "--json"]).await;
     assert!(output.status.success(), "{output:?}");
     assert_eq!(json(&output)["answers"]["hung_up"], 2);
-    assert_eq!(grants.of(9), 1);
+    assert_eq!(ledger.of(9), 1);
 }
 
 #[tokio::test]
 async fn a_body_from_a_file() {
-    let grants = Grants::default();
-    let url = right(&grants, Duration::ZERO).await;
+    let ledger = Ledger::default();
+    let url = right(&ledger, Duration::ZERO).await;
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     let write = |file: &mut tempfile::NamedTempFile, text: &str| {
         use std::io::{Seek, Write};
@@ -162,7 +165,7 @@ async fn a_body_from_a_file() {
     );
     let output = send(&url, &["--file", &options(&file)]).await;
     assert!(output.status.success(), "{output:?}");
-    assert_eq!(grants.of(11), 1);
+    assert_eq!(ledger.of(11), 1);
 
     write(&mut file, "not JSON");
     let output = send(&url, &["--file", &options(&file), "--retry-every", "1ms", "--json"]).await;
@@ -172,17 +175,17 @@ async fn a_body_from_a_file() {
 
 #[tokio::test]
 async fn a_storm() {
-    let grants = Grants::default();
-    let url = right(&grants, Duration::from_millis(1)).await;
+    let ledger = Ledger::default();
+    let url = right(&ledger, Duration::from_millis(1)).await;
     let options = ["--storm", "400", "--duplicates", "8", "--id", "1000", "--json"];
     let output = send(&url, &options).await;
     assert!(output.status.success(), "{output:?}");
     assert!(output.stderr.is_empty(), "no progress bar where there is no terminal");
     let summary = json(&output);
-    assert_eq!(summary["rewards"]["fulfilled"], 400, "{summary}");
-    assert_eq!(summary["attempts"], 3_200, "{summary}");
-    assert_eq!(grants.len(), 400, "no loss");
-    assert!((1_000..1_400).all(|id| grants.of(id) == 1), "no double");
+    assert_eq!(summary["fulfilments"]["completed"], 400, "{summary}");
+    assert_eq!(summary["deliveries"], 3_200, "{summary}");
+    assert_eq!(ledger.len(), 400, "no loss");
+    assert!((1_000..1_400).all(|id| ledger.of(id) == 1), "no double");
 }
 
 #[tokio::test]

@@ -1,6 +1,5 @@
-//! The simulator is only worth something if it sees what it is there to see. So it is run against
-//! receivers that are wrong in known ways, each the sort of thing people write, and has to name
-//! each fault; and against right ones, with which it must find none.
+//! The audit finds the faults of receivers that are wrong in known ways, each the sort of thing people
+//! write, and none in correct ones.
 
 use std::{
     collections::HashSet,
@@ -20,38 +19,38 @@ use tower_firstpromoter::{
     Access, BoxError, Outcome, Webhook,
     event::{Fulfilment, FulfilmentId},
     fulfil_fn,
-    once::MemoryStore,
+    store::MemoryStore,
     testkit::{
-        Fault::{self, GrantedAgain, Lost, Unconfirmed, UntrueOk, WronglyGranted},
-        FirstPromoter, Mishap, NotIntercepted, Payload, Report, Shown,
+        Fault::{self, FalseOk, FulfilledTwice, Lost, NoOk, WronglyFulfilled},
+        FirstPromoter, Mishap, NotIntercepted, Payload, Report, Status,
     },
 };
 
 const URL: &str = "https://app.example/hook?key=at+least+sixteen+bytes";
 
-/// Where rewards end up, and what a receiver has taken down besides.
+/// What was fulfilled, and what a receiver has noted besides.
 #[derive(Clone, Default)]
 struct Db(Arc<Mutex<Tables>>);
 
 #[derive(Default)]
 struct Tables {
-    grants: Vec<u64>,
+    fulfilled: Vec<u64>,
     seen: HashSet<String>,
 }
 
 impl Db {
-    fn grant(&self, data: &Value) -> StatusCode {
-        self.grant_id(data["id"].as_u64().unwrap_or_default());
+    fn fulfil(&self, data: &Value) -> StatusCode {
+        self.fulfil_id(data["id"].as_u64().unwrap_or_default());
         StatusCode::OK
     }
 
-    fn grant_id(&self, id: u64) {
-        self.0.lock().expect("nothing panics under this lock").grants.push(id);
+    fn fulfil_id(&self, id: u64) {
+        self.0.lock().expect("nothing panics under this lock").fulfilled.push(id);
     }
 
-    fn times_granted(&self, id: FulfilmentId) -> usize {
+    fn times_fulfilled(&self, id: FulfilmentId) -> usize {
         let tables = self.0.lock().expect("nothing panics under this lock");
-        tables.grants.iter().filter(|found| **found == id.get()).count()
+        tables.fulfilled.iter().filter(|found| **found == id.get()).count()
     }
 
     /// Whether this is the first time.
@@ -105,18 +104,18 @@ where
     S::Error: Into<BoxError>,
 {
     let sender = FirstPromoter::new(receiver, URL);
-    sender.audit(&Payload::new(1), async |id| db.times_granted(id)).await
+    sender.audit(&Payload::new(1), async |id| db.times_fulfilled(id)).await
 }
 
 /// The faults found, each once.
 fn faults(report: &Report) -> HashSet<Fault> {
-    report.faults().filter_map(|course| course.fault).collect()
+    report.faults().filter_map(|case| case.fault).collect()
 }
 
 #[track_caller]
 fn fault_at(report: &Report, name: &str) -> Option<Fault> {
-    let course = report.courses().iter().find(|course| course.name == name);
-    course.unwrap_or_else(|| panic!("nothing was tried by the name of `{name}`")).fault
+    let case = report.cases().iter().find(|case| case.name == name);
+    case.unwrap_or_else(|| panic!("nothing was tried by the name of `{name}`")).fault
 }
 
 macro_rules! receiver {
@@ -137,9 +136,9 @@ async fn one_that_answers_200_to_everything() {
         Ok::<_, Infallible>(Response::new(String::new()))
     });
     let report = audit(&db, anything).await;
-    assert_eq!(faults(&report), [UntrueOk].into());
+    assert_eq!(faults(&report), [FalseOk].into());
     for name in ["no mishap", "a test delivery", "half a body", "without the secret"] {
-        assert_eq!(fault_at(&report, name), Some(UntrueOk), "{name}");
+        assert_eq!(fault_at(&report, name), Some(FalseOk), "{name}");
     }
     // Of an event of another type, a 200 says nothing.
     assert_eq!(fault_at(&report, "the event promoter_signs_up"), None);
@@ -149,13 +148,13 @@ async fn one_that_answers_200_to_everything() {
 async fn one_that_deduplicates_on_the_event() {
     let db = Db::default();
     let receiver = receiver!(db, |body| {
-        if db.note(&body["event"]["id"]) { db.grant(&body["data"]) } else { StatusCode::OK }
+        if db.note(&body["event"]["id"]) { db.fulfil(&body["data"]) } else { StatusCode::OK }
     });
     let report = audit(&db, receiver).await;
-    // A retry in another message is granted again …
-    assert_eq!(fault_at(&report, "the answer is lost"), Some(GrantedAgain));
-    assert_eq!(fault_at(&report, "8 deliveries at once"), Some(GrantedAgain));
-    // … and two rewards without an id of their messages are one to it.
+    // A retry with another `event.id` is fulfilled again …
+    assert_eq!(fault_at(&report, "the answer is lost"), Some(FulfilledTwice));
+    assert_eq!(fault_at(&report, "8 deliveries at once"), Some(FulfilledTwice));
+    // … and without a mishap nothing is wrong.
     assert_eq!(fault_at(&report, "no mishap"), None);
 
     let db = Db::default();
@@ -164,11 +163,11 @@ async fn one_that_deduplicates_on_the_event() {
             return StatusCode::OK;
         }
         sleep(Duration::from_millis(10)).await;
-        db.grant(&body["data"])
+        db.fulfil(&body["data"])
     });
     let report = audit(&db, receiver).await;
     // It took the message down, the sender hung up, and the retry is "known".
-    assert_eq!(fault_at(&report, "the sender hangs up after 5ms"), Some(UntrueOk));
+    assert_eq!(fault_at(&report, "the sender hangs up after 5ms"), Some(FalseOk));
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,10 +176,10 @@ async fn one_that_deduplicates_on_who_and_what() {
     let receiver = receiver!(db, |body| {
         let data = &body["data"];
         let key = format!("{} {} {}", data["promoter"]["id"], data["amount"], data["unit"]);
-        if db.note(key) { db.grant(data) } else { StatusCode::OK }
+        if db.note(key) { db.fulfil(data) } else { StatusCode::OK }
     });
     let report = audit(&db, receiver).await;
-    assert_eq!(fault_at(&report, "equal rewards at once"), Some(UntrueOk));
+    assert_eq!(fault_at(&report, "equal fulfilments at once"), Some(FalseOk));
 }
 
 #[tokio::test(start_paused = true)]
@@ -192,13 +191,13 @@ async fn one_that_keeps_the_last_id_only() {
             return StatusCode::OK;
         }
         db.note(id);
-        db.grant(&body["data"])
+        db.fulfil(&body["data"])
     });
     let report = audit(&db, receiver).await;
     assert_eq!(fault_at(&report, "the answer is lost"), None);
-    let equal = report.courses().iter().filter(|course| course.name == "equal rewards at once");
-    let faults: Vec<_> = equal.map(|course| course.fault).collect();
-    assert_eq!(faults, [None, Some(UntrueOk), Some(UntrueOk)], "the youngest came first");
+    let equal = report.cases().iter().filter(|case| case.name == "equal fulfilments at once");
+    let faults: Vec<_> = equal.map(|case| case.fault).collect();
+    assert_eq!(faults, [None, Some(FalseOk), Some(FalseOk)], "the youngest came first");
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,25 +206,25 @@ async fn one_whose_work_ends_with_the_connection() {
     let db = Db::default();
     let receiver = receiver!(db, |body| {
         sleep(Duration::from_secs(20)).await;
-        db.grant(&body["data"])
+        db.fulfil(&body["data"])
     });
     let report = audit(&db, receiver).await;
-    let course = report.courses().first().expect("some were sent");
+    let case = report.cases().first().expect("some were sent");
     assert_eq!(
-        (course.fault, course.shown, course.attempts.len()),
-        (Some(Lost), Shown::HasIssues, 8)
+        (case.fault, case.status, case.deliveries.len()),
+        (Some(Lost), Status::HasIssues, 8)
     );
-    assert!(course.attempts.iter().all(|attempt| attempt.reason == "timed_out"));
-    assert!(course.attempts.iter().all(|attempt| attempt.took == Duration::from_secs(15)));
-    let hours = course.attempts.last().map(|attempt| attempt.at.as_secs() / 3600);
+    assert!(case.deliveries.iter().all(|delivery| delivery.reason == "timed_out"));
+    assert!(case.deliveries.iter().all(|delivery| delivery.took == Duration::from_secs(15)));
+    let hours = case.deliveries.last().map(|delivery| delivery.at.as_secs() / 3600);
     assert_eq!(hours, Some(21), "the retries are spread over the day");
 
-    // Quick, but in two steps: granted, and not taken down.
+    // Quick, but in two steps: fulfilled, and not noted.
     let db = Db::default();
     let receiver = receiver!(db, |body| {
         let id = &body["data"]["id"];
         if !db.knows(id) {
-            db.grant(&body["data"]);
+            db.fulfil(&body["data"]);
             tokio::task::yield_now().await;
             db.note(id);
         }
@@ -233,25 +232,25 @@ async fn one_whose_work_ends_with_the_connection() {
     });
     let report = audit(&db, receiver).await;
     assert_eq!(fault_at(&report, "no mishap"), None);
-    assert_eq!(fault_at(&report, "the sender hangs up at wait 1"), Some(GrantedAgain));
+    assert_eq!(fault_at(&report, "the sender hangs up at wait 1"), Some(FulfilledTwice));
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_answers_before_it_grants() {
-    // The grant comes a moment later, if the process lives.
+async fn one_that_answers_before_it_fulfils() {
+    // The work is done a moment later, if the process lives.
     let db = Db::default();
     let receiver = receiver!(db, |body| {
         if db.note(&body["data"]["id"]) {
             tokio::spawn(async move {
                 sleep(Duration::from_millis(100)).await;
-                db.grant(&body["data"]);
+                db.fulfil(&body["data"]);
             });
         }
         StatusCode::OK
     });
     let report = audit(&db, receiver).await;
-    assert_eq!(fault_at(&report, "no mishap"), Some(UntrueOk));
-    assert_eq!(report.courses()[0].granted, Some(1), "it was granted in the end");
+    assert_eq!(fault_at(&report, "no mishap"), Some(FalseOk));
+    assert_eq!(report.cases()[0].fulfilled, Some(1), "it was fulfilled in the end");
 
     // The job panics, and nobody hears of it.
     let db = Db::default();
@@ -259,38 +258,38 @@ async fn one_that_answers_before_it_grants() {
         tokio::spawn(async move { body["data"]["id"].as_str().map(drop) });
         StatusCode::OK
     });
-    assert_eq!(faults(&audit(&db, receiver).await), [UntrueOk].into());
+    assert_eq!(faults(&audit(&db, receiver).await), [FalseOk].into());
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_looks_and_then_grants() {
+async fn one_that_looks_and_then_fulfils() {
     let db = Db::default();
     let receiver = receiver!(db, |body| {
         let id = &body["data"]["id"];
         if !db.knows(id) {
             sleep(Duration::from_millis(1)).await;
-            db.grant(&body["data"]);
+            db.fulfil(&body["data"]);
             db.note(id);
         }
         StatusCode::OK
     });
     let report = audit(&db, receiver).await;
     assert_eq!(fault_at(&report, "no mishap"), None);
-    assert_eq!(fault_at(&report, "2 deliveries at once"), Some(GrantedAgain));
-    assert_eq!(fault_at(&report, "64 deliveries at once"), Some(GrantedAgain));
+    assert_eq!(fault_at(&report, "2 deliveries at once"), Some(FulfilledTwice));
+    assert_eq!(fault_at(&report, "64 deliveries at once"), Some(FulfilledTwice));
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_refuses_what_it_granted_before() {
+async fn one_that_refuses_what_it_fulfilled_before() {
     for status in [StatusCode::CONFLICT, StatusCode::ACCEPTED] {
         let db = Db::default();
         let receiver = receiver!(db, |body| {
-            if db.note(&body["data"]["id"]) { db.grant(&body["data"]) } else { status }
+            if db.note(&body["data"]["id"]) { db.fulfil(&body["data"]) } else { status }
         });
         let report = audit(&db, receiver).await;
         assert_eq!(fault_at(&report, "no mishap"), None);
-        assert_eq!(fault_at(&report, "the answer is lost"), Some(Unconfirmed), "{status}");
-        assert_eq!(fault_at(&report, "a copy arrives late"), Some(Unconfirmed), "{status}");
+        assert_eq!(fault_at(&report, "the answer is lost"), Some(NoOk), "{status}");
+        assert_eq!(fault_at(&report, "a copy arrives late"), Some(NoOk), "{status}");
     }
 }
 
@@ -300,14 +299,14 @@ async fn one_that_wants_members_it_does_not_need() {
     let receiver = receiver!(db, |body| {
         let color = &body["data"]["campaign"]["color"];
         match (color.as_str(), db.note(&body["data"]["id"])) {
-            (Some(_), true) => db.grant(&body["data"]),
+            (Some(_), true) => db.fulfil(&body["data"]),
             (Some(_), false) => StatusCode::OK,
             (None, _) => StatusCode::UNPROCESSABLE_ENTITY,
         }
     });
     let report = audit(&db, receiver).await;
-    let odd: Vec<_> = report.faults().map(|course| course.name.as_str()).collect();
-    assert!(report.faults().any(|course| course.name == "data.campaign is null"), "{odd:?}");
+    let odd: Vec<_> = report.faults().map(|case| case.name.as_str()).collect();
+    assert!(report.faults().any(|case| case.name == "data.campaign is null"), "{odd:?}");
     assert_eq!(
         fault_at(&report, "data.campaign has a member of another type"),
         Some(Lost),
@@ -322,17 +321,17 @@ async fn one_that_loses_digits() {
     let receiver = receiver!(db, |body| {
         let id = body["data"]["id"].as_f64().unwrap_or_default() as u64;
         if db.note(id) {
-            db.grant_id(id);
+            db.fulfil_id(id);
         }
         StatusCode::OK
     });
     let report = audit(&db, receiver).await;
     assert_eq!(fault_at(&report, "no mishap"), None);
-    assert_eq!(fault_at(&report, "data.id needs 63 bits"), Some(UntrueOk));
+    assert_eq!(fault_at(&report, "data.id needs 63 bits"), Some(FalseOk));
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_grants_whatever_has_an_id() {
+async fn one_that_fulfils_whatever_has_an_id() {
     let db = Db::default();
     let tables = db.clone();
     let receiver = service_fn(move |request: Request<Full<Bytes>>| {
@@ -341,7 +340,7 @@ async fn one_that_grants_whatever_has_an_id() {
             let Ok(body) = request.into_body().collect().await;
             let body: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
             if body["data"]["id"].is_u64() && db.note(&body["data"]["id"]) {
-                db.grant(&body["data"]);
+                db.fulfil(&body["data"]);
             }
             Ok::<_, Infallible>(Response::new(String::new()))
         }
@@ -354,12 +353,12 @@ async fn one_that_grants_whatever_has_an_id() {
         "data.amount is absent",
         "the event promoter_signs_up",
     ] {
-        assert_eq!(fault_at(&report, name), Some(WronglyGranted), "{name}");
+        assert_eq!(fault_at(&report, name), Some(WronglyFulfilled), "{name}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_grants_the_wrong_thing_later() {
+async fn one_that_fulfils_the_wrong_thing_later() {
     let db = Db::default();
     let tables = db.clone();
     let receiver = service_fn(move |request: Request<Full<Bytes>>| {
@@ -369,13 +368,13 @@ async fn one_that_grants_the_wrong_thing_later() {
             tokio::spawn(async move {
                 sleep(Duration::from_secs(60)).await;
                 let body: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
-                db.grant(&body["data"]);
+                db.fulfil(&body["data"]);
             });
             Ok::<_, Infallible>(Response::new(String::new()))
         }
     });
     let report = audit(&db, receiver).await;
-    assert_eq!(fault_at(&report, "the event reward_created"), Some(WronglyGranted));
+    assert_eq!(fault_at(&report, "the event reward_created"), Some(WronglyFulfilled));
 }
 
 #[tokio::test(start_paused = true)]
@@ -383,10 +382,10 @@ async fn one_that_always_fails_or_breaks_off() {
     let db = Db::default();
     let receiver = receiver!(db, |_body| StatusCode::INTERNAL_SERVER_ERROR);
     let report = audit(&db, receiver).await;
-    let course = &report.courses()[0];
+    let case = &report.cases()[0];
     assert_eq!(
-        (course.fault, course.shown, course.attempts.len()),
-        (Some(Lost), Shown::HasIssues, 8)
+        (case.fault, case.status, case.deliveries.len()),
+        (Some(Lost), Status::HasIssues, 8)
     );
 
     let panics = service_fn(|_: Request<Full<Bytes>>| async {
@@ -396,35 +395,35 @@ async fn one_that_always_fails_or_breaks_off() {
         Ok::<_, Infallible>(Response::new(String::new()))
     });
     let sender = FirstPromoter::new(panics, URL);
-    let course = sender.send(&Payload::new(1), Mishap::None).await;
-    assert_eq!(course.shown, Shown::HasIssues);
-    assert!(course.attempts.iter().all(|attempt| attempt.reason == "broken_off"));
-    assert_eq!(sender.check_path().await, Err(NotIntercepted::Silent));
+    let case = sender.send(&Payload::new(1), Mishap::None).await;
+    assert_eq!(case.status, Status::HasIssues);
+    assert!(case.deliveries.iter().all(|delivery| delivery.reason == "broken_off"));
+    assert_eq!(sender.check_path().await, Err(NotIntercepted::NoAnswer));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reward_left_pending_is_fired_again() {
+async fn a_fulfilment_left_pending_is_sent_again() {
     let receiver = by_hand(async |_| StatusCode::NO_CONTENT);
-    let course = FirstPromoter::new(receiver, URL).send(&Payload::new(1), Mishap::None).await;
-    assert_eq!(course.shown, Shown::Pending);
+    let case = FirstPromoter::new(receiver, URL).send(&Payload::new(1), Mishap::None).await;
+    assert_eq!(case.status, Status::Pending);
     let days: Vec<_> =
-        course.attempts.iter().map(|attempt| attempt.at.as_secs() / 86_400).collect();
+        case.deliveries.iter().map(|delivery| delivery.at.as_secs() / 86_400).collect();
     assert_eq!(days, [0, 1, 2, 3]);
 }
 
-/// How a right receiver's handler may behave.
+/// How a correct receiver's handler may behave.
 #[derive(Clone, Copy, Debug)]
-enum Manner {
+enum Behaviour {
     Quick,
-    /// It waits before it grants, and after that.
-    Naps(Duration),
+    /// It waits before it fulfilled, and after that.
+    Waits(Duration),
     /// It fails at first.
     FailsTwice,
-    /// It leaves each reward pending at first.
+    /// It leaves each fulfilment pending at first.
     NotToday,
 }
 
-fn right(db: &Db, manner: Manner) -> Webhook<tower_firstpromoter::once::Once> {
+fn right(db: &Db, behaviour: Behaviour) -> Webhook {
     let db = db.clone();
     let handler = fulfil_fn(move |fulfilment: Fulfilment| {
         let db = db.clone();
@@ -434,44 +433,44 @@ fn right(db: &Db, manner: Manner) -> Webhook<tower_firstpromoter::once::Once> {
             if !known || !fulfilment.amount.is_positive() {
                 return Ok(Outcome::Pending);
             }
-            match manner {
-                Manner::Quick => db.grant_id(id),
-                Manner::Naps(nap) => {
-                    sleep(nap).await;
-                    db.grant_id(id);
-                    sleep(nap).await;
+            match behaviour {
+                Behaviour::Quick => db.fulfil_id(id),
+                Behaviour::Waits(wait) => {
+                    sleep(wait).await;
+                    db.fulfil_id(id);
+                    sleep(wait).await;
                 }
-                Manner::FailsTwice if db.note(format!("{id} 1")) => return Err("no"),
-                Manner::FailsTwice if db.note(format!("{id} 2")) => return Err("no"),
-                Manner::NotToday if db.note(id) => return Ok(Outcome::Pending),
-                Manner::FailsTwice | Manner::NotToday => db.grant_id(id),
+                Behaviour::FailsTwice if db.note(format!("{id} 1")) => return Err("no"),
+                Behaviour::FailsTwice if db.note(format!("{id} 2")) => return Err("no"),
+                Behaviour::NotToday if db.note(id) => return Ok(Outcome::Pending),
+                Behaviour::FailsTwice | Behaviour::NotToday => db.fulfil_id(id),
             }
             Ok(Outcome::Fulfilled)
         }
     });
-    Webhook::new(handler, Access::query("key", "at least sixteen bytes"))
-        .once(MemoryStore::new(1_000))
+    let access = Access::query("key", "at least sixteen bytes").expect("long enough");
+    Webhook::new(handler, MemoryStore::new(1_000), access)
 }
 
 #[tokio::test(start_paused = true)]
 async fn right_ones() {
-    for manner in [
-        Manner::Quick,
-        Manner::Naps(Duration::from_millis(3)),
-        Manner::Naps(Duration::from_secs(10)), // past the deadline and past the sender's patience
-        Manner::FailsTwice,
-        Manner::NotToday,
+    for behaviour in [
+        Behaviour::Quick,
+        Behaviour::Waits(Duration::from_millis(3)),
+        Behaviour::Waits(Duration::from_secs(10)), // past the deadline and the sender's time limit
+        Behaviour::FailsTwice,
+        Behaviour::NotToday,
     ] {
         let db = Db::default();
         let app = axum::Router::new()
             .fallback(async || "the single page")
-            .layer(right(&db, manner).at("/hook"));
+            .layer(right(&db, behaviour).at("/hook"));
         let sender = FirstPromoter::new(app, URL);
         sender.check_path().await.expect("it is intercepted");
-        let report = sender.audit(&Payload::new(1), async |id| db.times_granted(id)).await;
-        assert_eq!(report.faults().count(), 0, "{manner:?}: {report}");
+        let report = sender.audit(&Payload::new(1), async |id| db.times_fulfilled(id)).await;
+        assert_eq!(report.faults().count(), 0, "{behaviour:?}: {report}");
         report.assert_ok();
-        assert!(report.courses().len() > 100, "much was tried");
+        assert!(report.cases().len() > 100, "much was tried");
     }
 }
 
@@ -482,7 +481,7 @@ async fn a_path_that_is_not_intercepted() {
         let inner = service_fn(move |_: Request<Full<Bytes>>| async move {
             Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(body)))
         });
-        right(&db, Manner::Quick).at("/hook").layer(inner)
+        right(&db, Behaviour::Quick).at("/hook").layer(inner)
     };
     let check = async |url, body| FirstPromoter::new(app(body), url).check_path().await;
 
@@ -494,10 +493,8 @@ async fn a_path_that_is_not_intercepted() {
         assert_eq!(check(url, r#"{"code":"ok"}"#).await, elsewhere, "{url}");
     }
     let problem = check("/hook?key=another", "").await.expect_err("the secret is wrong");
-    assert_eq!(
-        problem.to_string(),
-        "a webhook answered at this path, and the URL lacks the right secret"
-    );
+    let refused = "a webhook answered at this path, and refused the delivery: unauthorized";
+    assert_eq!(problem.to_string(), refused);
 
     // Where the extensions got lost on the way, as over a wire, the body tells.
     let over_the_wire = r#"{"code":"not_a_fulfilment","message":"event.type is missing"}"#;
@@ -507,7 +504,8 @@ async fn a_path_that_is_not_intercepted() {
 #[tokio::test(start_paused = true)]
 async fn a_user_and_a_password_in_the_url() {
     let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, Infallible>(Outcome::Fulfilled));
-    let webhook = Webhook::new(handler, Access::basic("fp", "at least sixteen bytes"));
+    let access = Access::basic("fp", "at least sixteen bytes").expect("long enough");
+    let webhook = Webhook::new(handler, MemoryStore::new(10), access);
     let url = "https://fp:at%20least%20sixteen%20bytes@app.example:8443/hook";
     FirstPromoter::new(webhook, url).check_path().await.expect("the password is right");
 }
@@ -517,24 +515,24 @@ async fn a_user_and_a_password_in_the_url() {
 async fn nobody_waits_for_hours_by_mistake() {
     let receiver = by_hand(async |_| StatusCode::INTERNAL_SERVER_ERROR);
     let sender = FirstPromoter::new(receiver, URL);
-    let reward = Payload::new(1);
-    let course = sender.send(&reward, Mishap::None);
-    tokio::time::timeout(Duration::from_secs(60), course).await.expect("it does not wait");
+    let payload = Payload::new(1);
+    let case = sender.send(&payload, Mishap::None);
+    tokio::time::timeout(Duration::from_secs(60), case).await.expect("it does not wait");
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_rewards_in_tasks_of_their_own() {
+async fn many_fulfilments_in_tasks_of_their_own() {
     let db = Db::default();
-    let sender = FirstPromoter::new(right(&db, Manner::FailsTwice), URL);
+    let sender = FirstPromoter::new(right(&db, Behaviour::FailsTwice), URL);
     let mut storm = tokio::task::JoinSet::new();
     for id in 0..100 {
         let sender = sender.clone();
         storm.spawn(async move { sender.send(&Payload::new(id), Mishap::Duplicates(8)).await });
     }
-    while let Some(course) = storm.join_next().await {
-        let course = course.expect("no task panics");
-        assert_eq!(course.shown, Shown::Fulfilled, "{course}");
-        assert_eq!(db.times_granted(course.id), 1, "{course}");
+    while let Some(case) = storm.join_next().await {
+        let case = case.expect("no task panics");
+        assert_eq!(case.status, Status::Completed, "{case}");
+        assert_eq!(db.times_fulfilled(case.id), 1, "{case}");
     }
 }
 

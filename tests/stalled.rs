@@ -22,7 +22,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tower_firstpromoter::{
-    Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, once::MemoryStore,
+    Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, store::MemoryStore,
 };
 
 const CONNECTIONS: usize = 10_000;
@@ -52,9 +52,8 @@ fn ten_thousand_uploads_that_stop() {
 
 async fn serve() {
     let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, Infallible>(Outcome::Fulfilled));
-    let webhook = Webhook::new(handler, Access::query("key", KEY))
-        .answer_within(WITHIN)
-        .once(MemoryStore::new(1_000));
+    let access = Access::query("key", KEY).expect("a secret");
+    let webhook = Webhook::new(handler, MemoryStore::new(1_000), access).answer_within(WITHIN);
     let app: Router = Router::new().route("/", get(HOME)).layer(webhook.at("/hook"));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     println!("http://{}", listener.local_addr().expect("an address"));
@@ -161,7 +160,7 @@ async fn besiege() {
     assert!(last < Duration::from_secs(15), "too late");
     assert!(peak < idle + MOST_MIB, "memory follows uploads");
 
-    granted(&server).await;
+    still_fulfils(&server).await;
 }
 
 /// Another page, after which the connection is idle.
@@ -193,8 +192,8 @@ async fn stall(mut socket: TcpStream) -> Duration {
     started.elapsed()
 }
 
-/// A whole delivery is still granted.
-async fn granted(server: &Server) {
+/// A whole delivery is still answered with `200`.
+async fn still_fulfils(server: &Server) {
     let body = r#"{"event":{"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7}}}"#;
     let request = format!(
         "POST /hook?key={KEY} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\

@@ -1,8 +1,8 @@
 //! "It panics as soon as there is a limit around it."
 //!
 //! The layer among tower's own: limits, buffers, load shedding and time-outs, around it and within.
-//! Nothing is called before it is ready, nothing panics, and every permit comes back, from
-//! deliveries that were dropped half-way, too.
+//! No service is called before it is ready, nothing panics, and every permit comes back, also from
+//! deliveries that were dropped unfinished.
 
 use std::{
     convert::Infallible,
@@ -22,12 +22,10 @@ use tower::{
     Layer, Service, ServiceBuilder, ServiceExt, limit::GlobalConcurrencyLimitLayer,
     load_shed::LoadShedLayer, service_fn, timeout::TimeoutLayer,
 };
-use tower_firstpromoter::{
-    Outcome, Verdict, Webhook, event::Fulfilment, fulfil_fn, fulfil_service, once::MemoryStore,
-};
+use tower_firstpromoter::{Outcome, Verdict, event::Fulfilment, fulfil_fn};
 
 mod delivery;
-use delivery::{DOCUMENTED, access, edited, fulfilled, full, never, post};
+use delivery::{DOCUMENTED, edited, fulfilled, full, never, post, verdict, webhook};
 
 type Body = Full<Bytes>;
 
@@ -83,7 +81,7 @@ where
             let mut clone = app.clone();
             let _ = app.ready().await.expect("ready").call(second()).await;
             let _ = clone.ready().await.expect("ready").call(first()).await;
-            // Two on their way at the same time, and one that is given up.
+            // Two at the same time, and one that is dropped.
             let one = app.ready().await.expect("ready").call(first());
             let two = app.ready().await.expect("ready").call(second());
             drop(app.ready().await.expect("ready").call(first()));
@@ -94,7 +92,7 @@ where
 
 #[tokio::test]
 async fn nothing_is_called_before_it_is_ready() {
-    let layer = Webhook::new(fulfil_fn(fulfilled), access()).at("/hook");
+    let layer = webhook(fulfil_fn(fulfilled)).at("/hook");
     in_any_order(layer.layer(Picky::default())).await;
     in_any_order(layer.pass_other_events(Full::new).layer(Picky::default())).await;
 }
@@ -127,7 +125,7 @@ async fn readiness_is_forwarded() {
         assert_eq!(app.call(home()).await.err(), Some("called"));
         assert_eq!(poll_fn(|cx| app.poll_ready(cx)).now_or_never(), Some(Err("broken")));
     }
-    let layer = Webhook::new(fulfil_fn(never), access()).at("/hook");
+    let layer = webhook(fulfil_fn(never)).at("/hook");
     check(layer.layer(Moody::default())).await;
     check(layer.pass_other_events(Full::new).layer(Moody::default())).await;
 }
@@ -143,7 +141,7 @@ async fn slow_app(request: Request<Body>) -> Result<Response<Body>, Infallible> 
     Ok(Response::new(request.into_body()))
 }
 
-/// Many requests at once through a stack, every third of them given up in the middle.
+/// Many requests at once through a stack, every third of them dropped unfinished.
 async fn storm<S, B>(app: S) -> usize
 where
     S: Service<Request<Body>, Response = Response<B>> + Clone,
@@ -177,58 +175,37 @@ async fn assert_all_back(limit: &Semaphore, permits: u32) {
 
 #[tokio::test(start_paused = true)]
 async fn every_permit_comes_back() {
-    for stored in [false, true] {
-        let (around, within) = (Arc::new(Semaphore::new(7)), Arc::new(Semaphore::new(3)));
-        let limit = |permits: &Arc<Semaphore>| {
-            GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(permits))
-        };
-        let app = || limit(&within).layer(service_fn(slow_app));
-        let webhook = Webhook::new(fulfil_fn(slowly), access());
+    let (around, within) = (Arc::new(Semaphore::new(7)), Arc::new(Semaphore::new(3)));
+    let limit =
+        |permits: &Arc<Semaphore>| GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(permits));
+    let app = || limit(&within).layer(service_fn(slow_app));
+    let layer = webhook(fulfil_fn(slowly)).at("/hook");
+    let passing = layer.clone().pass_other_events(Full::new);
+    let (shed, soon) = (LoadShedLayer::new(), TimeoutLayer::new(Duration::from_millis(15)));
 
-        macro_rules! check {
-            ($layer:expr) => {{
-                let layer = $layer;
-                let sometimes = storm(layer.clone().layer(app())).await;
-                assert!(sometimes >= 200, "{sometimes} of 300 were answered");
-                assert_all_back(&within, 3).await;
+    let answered = storm(layer.layer(app())).await;
+    assert!(answered >= 200, "{answered} of 300 were answered");
+    assert_all_back(&within, 3).await;
 
-                let shed = LoadShedLayer::new();
-                let passing = layer.clone().pass_other_events(Full::new);
-                for answered in [
-                    storm(limit(&around).layer(layer.clone().layer(app()))).await,
-                    storm(limit(&around).layer(passing.clone().layer(app()))).await,
-                    storm(shed.layer(limit(&around).layer(layer.clone().layer(app())))).await,
-                    storm(layer.clone().layer(shed.layer(app()))).await,
-                    storm(passing.clone().layer(shed.layer(app()))).await,
-                    storm(
-                        TimeoutLayer::new(Duration::from_millis(15))
-                            .layer(limit(&around).layer(passing.clone().layer(app()))),
-                    )
-                    .await,
-                    storm(tower::buffer::Buffer::new(
-                        limit(&around).layer(passing.layer(app())),
-                        5,
-                    ))
-                    .await,
-                ] {
-                    assert!(answered < 300, "some were given up");
-                    assert_all_back(&around, 7).await;
-                    assert_all_back(&within, 3).await;
-                }
-            }};
-        }
-        if stored {
-            check!(webhook.clone().once(MemoryStore::new(1_000)).at("/hook"));
-        } else {
-            check!(webhook.clone().at("/hook"));
-        }
+    for answered in [
+        storm(limit(&around).layer(layer.layer(app()))).await,
+        storm(limit(&around).layer(passing.layer(app()))).await,
+        storm(shed.layer(limit(&around).layer(layer.layer(app())))).await,
+        storm(layer.layer(shed.layer(app()))).await,
+        storm(passing.layer(shed.layer(app()))).await,
+        storm(soon.layer(limit(&around).layer(passing.layer(app())))).await,
+        storm(tower::buffer::Buffer::new(limit(&around).layer(passing.layer(app())), 5)).await,
+    ] {
+        assert!(answered < 300, "some were dropped");
+        assert_all_back(&around, 7).await;
+        assert_all_back(&within, 3).await;
     }
 }
 
 /// A buffer's worker, or a server's connection, is one service that lives on after a delivery.
 #[tokio::test]
 async fn behind_a_buffer_and_a_limit_of_one() {
-    let layer = Webhook::new(fulfil_fn(fulfilled), access()).at("/hook");
+    let layer = webhook(fulfil_fn(fulfilled)).at("/hook");
     let app = ServiceBuilder::new()
         .buffer(1)
         .concurrency_limit(1)
@@ -244,43 +221,59 @@ async fn behind_a_buffer_and_a_limit_of_one() {
     }
 }
 
-/// The sender's side gives up first; a grant with a store comes to its end all the same.
+/// A delivery that is cut off from outside does not cut off its attempt.
 #[tokio::test(start_paused = true)]
 async fn a_time_out_around_it() {
     let slow = fulfil_fn(async |fulfilment: Fulfilment| {
         sleep(Duration::from_secs(5)).await;
         fulfilled(fulfilment).await
     });
-    let webhook = Webhook::new(slow, access()).once(MemoryStore::new(10));
     let app = ServiceBuilder::new()
         .timeout(Duration::from_secs(1))
-        .layer(webhook.at("/hook"))
+        .layer(webhook(slow).at("/hook"))
         .service(service_fn(slow_app));
     let error = app.clone().oneshot(deliver()).await.expect_err("too slow");
     assert!(error.is::<tower::timeout::error::Elapsed>());
     sleep(Duration::from_secs(5)).await;
     let answer = app.oneshot(deliver()).await.expect("an answer");
-    assert_eq!(delivery::verdict(&answer), Verdict::Granted);
+    assert_eq!(verdict(&answer), Verdict::Fulfilled);
 }
 
-/// A handler made of a tower service is a citizen, too: each of its clones is made ready, then called.
+/// A handler made of a tower service: each of its clones is made ready, then called.
 #[tokio::test(start_paused = true)]
 async fn a_service_as_handler() {
-    let grant = ServiceBuilder::new()
+    let service = ServiceBuilder::new()
         .concurrency_limit(2)
         .timeout(Duration::from_secs(1))
         .service(service_fn(slowly));
-    let webhook = Webhook::new(fulfil_service(grant), access());
-    let answers = join_all((0..20).map(|_| webhook.clone().oneshot(deliver()))).await;
-    for answer in answers {
-        assert_eq!(delivery::verdict(&answer.expect("an answer")), Verdict::Granted);
+    let webhook = webhook(fulfil_fn(move |fulfilment| service.clone().oneshot(fulfilment)));
+    let answers = join_all(
+        (0..20).map(|id| webhook.clone().oneshot(post(full(edited([("/data/id", json!(id))]))))),
+    );
+    for answer in answers.await {
+        assert_eq!(verdict(&answer.expect("an answer")), Verdict::Fulfilled);
     }
 }
 
-/// Another event reaches the service within as it came: every header, and the body in one piece.
+/// Only `pass_other_events` asks the inner service to be `Clone`.
+#[tokio::test]
+async fn a_service_that_cannot_be_cloned() {
+    let mut calls = 0;
+    let inner = service_fn(|_: Request<Body>| {
+        calls += 1;
+        ready(Ok::<_, Infallible>(Response::new(Body::default())))
+    });
+    let mut app = webhook(fulfil_fn(fulfilled)).at("/hook").layer(inner);
+    for request in [home(), deliver(), other_event(), home()] {
+        app.ready().await.expect("ready").call(request).await.expect("an answer");
+    }
+    assert_eq!(calls, 2);
+}
+
+/// An event of another type reaches the inner service as it came: every header, and the body whole.
 #[tokio::test]
 async fn other_events_are_passed_on_whole() {
-    let layer = Webhook::new(fulfil_fn(never), access()).at("/hook").pass_other_events(Full::new);
+    let layer = webhook(fulfil_fn(never)).at("/hook").pass_other_events(Full::new);
     let mut app = layer.layer(service_fn(|request: Request<Body>| {
         let mut answer = Response::new(request.body().clone());
         *answer.headers_mut() = request.headers().clone();
@@ -299,9 +292,9 @@ async fn other_events_are_passed_on_whole() {
     let body = http_body_util::BodyExt::collect(answer.into_body()).await.expect("a body");
     assert_eq!(body.to_bytes(), text);
 
-    // And without the secret it does not.
+    // Without the secret it does not.
     let mut request = other_event();
     *request.uri_mut() = http::Uri::from_static("/hook");
     let answer = app.ready().await.expect("ready").call(request).await.expect("an answer");
-    assert_eq!(delivery::verdict(&answer), Verdict::Unauthorized);
+    assert_eq!(verdict(&answer), Verdict::Unauthorized);
 }

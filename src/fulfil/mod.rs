@@ -68,8 +68,7 @@ pub enum Outcome {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
-    label = "this handler does not implement `Fulfil`",
-    note = "implement `Fulfil` for it, or wrap a closure in `fulfil_fn`",
+    label = "implement `Fulfil` for it, or wrap a closure in `fulfil_fn`",
     note = "a handler that implements `FulfilIn<Tx>` needs the store whose transaction it takes"
 )]
 pub trait Fulfil: Send + Sync + 'static {
@@ -190,9 +189,9 @@ impl<F: Fulfil> Fulfil for Arc<F> {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler for this store",
-    label = "implements neither `Fulfil` nor `FulfilIn` for the store's `Tx`",
-    note = "for `RedbStore`, `PostgresJournal` or `MemoryStore`: implement `Fulfil` for it, or wrap a closure in `fulfil_fn`",
-    note = "for `PostgresStore` or `SqliteStore`: implement `FulfilIn<{Tx}>`"
+    label = "implement `Fulfil` for it, or `FulfilIn` for a transactional store; `fulfil_fn` wraps closures",
+    note = "`Fulfil` is for `RedbStore`, `PostgresJournal` and `MemoryStore`",
+    note = "for `PostgresStore` or `SqliteStore`, implement `FulfilIn<PostgresTx>` or `FulfilIn<SqliteTx>`"
 )]
 pub trait FulfilIn<Tx>: Send + Sync + 'static {
     /// The handler's error, as [`Fulfil::Error`].

@@ -315,7 +315,8 @@ impl Table {
     }
 
     /// Writes the record of an attempt that ends, or starts as `run`. Returns whether it could: the
-    /// record is not fulfilled, the promoter is the same, and the transaction began at `now`.
+    /// record is not fulfilled, names the same promoter or never ran, and the transaction began at
+    /// `now`.
     pub(super) async fn write(
         &self,
         connection: &mut Connection,
@@ -334,14 +335,16 @@ impl Table {
              WHERE coalesce($12 = {NOW}, true) \
              AND set_config('synchronous_commit', 'on', true) = 'on' \
              AND set_config('lock_timeout', '3000', true) <> '' \
-             ON CONFLICT (namespace, id) DO UPDATE SET unit = excluded.unit, \
-             amount = excluded.amount, cust_id = excluded.cust_id, state = excluded.state, \
-             attempts = greatest(f.attempts, excluded.attempts), reason = CASE \
+             ON CONFLICT (namespace, id) DO UPDATE SET promoter_id = excluded.promoter_id, \
+             unit = excluded.unit, amount = excluded.amount, cust_id = excluded.cust_id, \
+             state = excluded.state, attempts = greatest(f.attempts, excluded.attempts), \
+             reason = CASE \
              WHEN excluded.state IN ('started', 'in_doubt') AND f.state IN ('started', 'in_doubt') \
              THEN coalesce(excluded.reason, f.reason, '{CUT_OFF}') ELSE excluded.reason END, \
              run = excluded.run, runs_within = excluded.runs_within, \
              started_at = excluded.started_at, changed = clock_timestamp() \
-             WHERE f.state <> 'fulfilled' AND f.promoter_id = excluded.promoter_id"
+             WHERE f.state <> 'fulfilled' AND (f.promoter_id = excluded.promoter_id \
+             OR f.state = 'failed' AND f.attempts = 0)"
         );
         let written = query(AssertSqlSafe(write))
             .persistent(self.pool.named)

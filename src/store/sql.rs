@@ -1,9 +1,8 @@
 //! Shares between the stores that speak SQL: their errors, and how a row becomes a record.
 
-use std::{
-    borrow::Cow,
-    time::{Duration, SystemTime},
-};
+#[cfg(feature = "postgres")]
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
 
 use super::{Record, State};
 use crate::event::PromoterId;
@@ -18,11 +17,14 @@ pub(super) enum Problem {
     Sql(sqlx::Error),
     #[error("there is no table {TABLE}: call `create_table`, or add `SCHEMA` to your migrations")]
     NoTable(#[source] Option<sqlx::Error>),
+    #[cfg(feature = "sqlite")]
+    #[error("another attempt has the database for too long")]
+    Busy,
+    #[cfg(feature = "postgres")]
     #[error("the attempt is not recorded: the right to run it was lost")]
     Lost,
     #[error("a record cannot be read: its {0} was not written by this crate")]
     Unreadable(&'static str),
-    #[cfg(feature = "postgres")]
     #[error("the database did not answer in time")]
     TimedOut,
     #[cfg(feature = "postgres")]
@@ -66,17 +68,16 @@ pub(super) fn record(row: Row) -> Result<Record, Problem> {
 }
 
 /// What decides on an attempt: state, promoter, attempts.
+#[cfg(feature = "postgres")]
 pub(super) type Known = (State, PromoterId, u32);
 
+#[cfg(feature = "postgres")]
 pub(super) fn known(state: &str, promoter: &str, attempts: i64) -> Result<Known, Problem> {
     Ok((parse_state(state)?, parse_promoter(promoter)?, count(attempts)))
 }
 
 pub(super) fn parse_state(text: &str) -> Result<State, Problem> {
-    [State::Started, State::InDoubt, State::Fulfilled, State::Pending, State::Failed]
-        .into_iter()
-        .find(|state| state.as_str() == text)
-        .ok_or(Problem::Unreadable("state"))
+    State::parse(text).ok_or(Problem::Unreadable("state"))
 }
 
 fn parse_promoter(text: &str) -> Result<PromoterId, Problem> {
@@ -109,7 +110,8 @@ pub(super) fn now() -> i64 {
     since.as_micros().try_into().unwrap_or(i64::MAX)
 }
 
-/// Replaces NUL, which PostgreSQL refuses and at which SQLite's tools stop; JSON has it.
+/// Replaces NUL, which PostgreSQL refuses; JSON has it.
+#[cfg(feature = "postgres")]
 pub(super) fn text(text: &str) -> Cow<'_, str> {
     replaced(text, |c| c == '\0')
 }
@@ -120,6 +122,7 @@ pub(super) fn ascii(text: &str) -> Cow<'_, str> {
     replaced(text, |c| c == '\0' || !c.is_ascii())
 }
 
+#[cfg(feature = "postgres")]
 fn replaced(text: &str, refused: impl Fn(char) -> bool + Copy) -> Cow<'_, str> {
     if text.contains(refused) { text.replace(refused, "?").into() } else { text.into() }
 }

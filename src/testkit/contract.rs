@@ -7,12 +7,13 @@ use std::{
     hash::{BuildHasher, Hasher},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use futures::{FutureExt, channel::oneshot, future::join_all};
+use serde_json::json;
 use tokio::{
     task::{JoinHandle, yield_now},
     time::{Instant, sleep, timeout},
@@ -21,437 +22,126 @@ use tokio::{
 use crate::{
     BoxError,
     event::Fulfilment,
-    once::{Begin, Claim, End, Record, State, Store},
+    store::{Begin, Claim, End, Record, State, Store},
 };
 
-/// What a `begin` that does not wait is done in, on the slowest of machines.
+/// Limit of a `begin` that does not wait, on a slow machine.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-/// What a store may take to undo a dropped transaction.
-const SOON: Duration = Duration::from_secs(5);
+/// Limit of a transactional store's undoing of a dropped transaction.
+const UNDONE: Duration = Duration::from_secs(10);
 
-/// What a whole crowd may take to get one reward granted, with drops on the way.
+/// How long the doubt of a dropped `Tx` is waited for; see [`Kind::Journal`].
+const DOUBTED: Duration = Duration::from_secs(2);
+
+/// Limit of a crowd that fulfils one fulfilment, with failures on the way.
 const LONG: Duration = Duration::from_secs(60);
 
-/// So many ask for the same reward at the same time.
+/// How many ask for the same fulfilment at the same time.
 const CROWD: usize = 64;
+
+/// Says which sentence of promise 4 holds for a store. See [`store_contract`] for an example.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It undoes a cut-off attempt, which then runs again.
+    Transactional,
+    /// Its cut-off attempts are in doubt. It may take a dropped `Tx` for one that is running until
+    /// the attempt's time is over, and answer `Busy` until then.
+    Journal,
+}
 
 /// Checks that a store keeps the promises of [`Store`].
 ///
-/// `make` opens the store. It is called again after the store and every `Tx` of it were dropped, as
-/// after a restart, and must then find what was remembered. A store that forgets by design, such as
-/// [`MemoryStore`](crate::once::MemoryStore), is given as clones of one.
+/// `make` opens the store: while another is open, as a second process does, and after all were
+/// dropped, as after a restart. A store that cannot be open twice is given as clones of one.
 ///
-/// The rewards have ids of their own in every run, most of them above 2⁶², so that a database may be
-/// used again. What was written is forgotten at the end. Run it on a runtime with several threads:
-/// on one, much of what goes wrong at the same time cannot.
+/// The fulfilments have ids of their own in every run, most of them above 2⁶², so that a database may
+/// be used again. They are forgotten at the end. Run it on a runtime with several threads.
 ///
 /// ```
 /// # #[tokio::main] async fn main() {
-/// use tower_firstpromoter::{once::MemoryStore, testkit::store_contract};
+/// use tower_firstpromoter::{store::MemoryStore, testkit::{Kind, store_contract}};
 ///
 /// let store = MemoryStore::new(10_000);
-/// store_contract(async || store.clone()).await;
+/// store_contract(Kind::Journal, async || store.clone()).await;
 /// # }
 /// ```
 ///
 /// # Panics
 ///
 /// If the store breaks a promise, with its number and name; or if it returns an error.
-pub async fn store_contract<S: Store>(make: impl AsyncFn() -> S) {
-    let kit = Kit::new();
-    let store = Arc::new(make().await);
-    ends_and_attempts(&kit, &store).await;
-    cut_off_is_never_clean(&kit, &store).await;
-    nobody_waits(&kit, &store).await;
-    released_in_one_place(&kit, &store).await;
-    operators_verbs(&kit, &store).await;
-    ids_are_kept_apart(&kit, &store).await;
-    at_most_one_holds_it(&kit, &store).await;
-    drop(store);
-
-    granted_is_for_good(&kit, &make).await;
-    intention_is_durable(&kit, &make).await;
-
-    let store = make().await;
-    for id in kit.used() {
-        let _ = store.forget(id.into()).await;
+pub async fn store_contract<S: Store>(kind: Kind, make: impl AsyncFn() -> S) {
+    let kit = Kit::new(kind, make().await, make().await);
+    kit.ends().await;
+    kit.interrupted().await;
+    kit.nobody_waits().await;
+    kit.dropped().await;
+    kit.one_account().await;
+    kit.texts().await;
+    kit.released_in_one_place().await;
+    kit.resolve_and_forget().await;
+    kit.open_and_get().await;
+    kit.ids_are_kept_apart().await;
+    kit.one_at_a_time().await;
+    let kit = kit.fulfilled_is_for_good(&make).await;
+    let kit = kit.leaves_a_trace(&make).await;
+    for id in kit.first..kit.first + kit.made.load(Ordering::Relaxed) {
+        let _ = kit.one.forget(id.into()).await;
     }
 }
 
 /// Checks that two namespaces over one store know nothing of each other.
 ///
 /// ```
-/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use tower_firstpromoter::{once::MemoryStore, testkit::namespace_contract};
+/// # #[tokio::main] async fn main() {
+/// use tower_firstpromoter::{store::MemoryStore, testkit::namespace_contract};
 ///
 /// namespace_contract(&MemoryStore::new(100), &MemoryStore::new(100)).await;
-/// # Ok(()) }
+/// # }
 /// ```
 ///
 /// # Panics
 ///
-/// If one knows of a reward of the other; or if the store returns an error.
+/// If one knows of a fulfilment of the other; or if the store returns an error.
 pub async fn namespace_contract<S: Store>(one: &S, other: &S) {
-    let apart = Promise("namespaces are apart");
-    let kit = Kit::new();
-    let claim = kit.claim();
-    let (tx, _) = kit.run(one, &claim, apart).await;
-    let others = match ok(other.begin(&claim).await) {
-        Begin::Run { tx, .. } => tx,
-        answer => apart.broken(&claim, format_args!("the other said {}", name(&answer))),
-    };
-    kit.end(one, tx, End::Granted).await;
-    drop(others);
-    kit.expect_granted(one, &claim, apart).await;
-    match kit.begin_soon(other, &claim).await {
-        Begin::InDoubt { tx, .. } => kit.end(other, tx, End::Failed("undone".to_owned())).await,
-        answer => apart.broken(&claim, format_args!("the other said {}", name(&answer))),
-    }
-    apart.check(
-        ok(one.in_doubt().await).iter().all(|record| record.id != claim.id()),
-        &claim,
-        "a doubt of one is listed by the other",
-    );
-    apart.check(ok(one.forget(claim.id()).await), &claim, "one did not know its own");
-    let (tx, attempt) = kit.run(other, &claim, apart).await;
-    apart.check(attempt > 1, &claim, "one made the other forget");
-    kit.end(other, tx, End::Granted).await;
-    kit.run(one, &claim, apart).await;
-    let _ = (one.forget(claim.id()).await, other.forget(claim.id()).await);
+    // The kind does not matter here: nothing is cut off.
+    let one = Kit::new(Kind::Journal, one.clone(), one.clone());
+    let other = Kit::new(Kind::Journal, other.clone(), other.clone());
+    let claim = one.claim();
+    // One after the other: a store may have a single transaction at a time.
+    let (tx, _) = one.run(&claim, NAMESPACES).await;
+    one.end(&claim, tx, End::Fulfilled, State::Fulfilled).await;
+    let (tx, _) = other.run(&claim, NAMESPACES).await;
+    other.end(&claim, tx, End::InDoubt("timed out".to_owned()), State::InDoubt).await;
+    one.fulfilled(&claim, NAMESPACES).await;
+    let listed = ok(one.one.open(usize::MAX).await);
+    let apart = listed.iter().all(|record| record.id != claim.id());
+    NAMESPACES.check(apart, &claim, "one lists a doubt of the other");
+    NAMESPACES.check(!ok(one.one.resolve(claim.id(), true).await), &claim, "one resolved it");
+    NAMESPACES.check(ok(one.one.forget(claim.id()).await), &claim, "one did not know its own");
+    let (tx, attempt) = other.doubt(&claim, NAMESPACES).await;
+    NAMESPACES.check(attempt == 2, &claim, "one made the other forget");
+    other.end(&claim, tx, End::Fulfilled, State::Fulfilled).await;
+    drop(one.run(&claim, NAMESPACES).await);
+    let _ = (one.one.forget(claim.id()).await, other.one.forget(claim.id()).await);
 }
 
-const ONE_HOLDS: Promise = Promise("promise 1, at most one holds it");
-const FOR_GOOD: Promise = Promise("promise 2, granted is for good");
-const DURABLE: Promise = Promise("promise 3, the intention is durable");
-const NEVER_CLEAN: Promise = Promise("promise 4, cut off is never clean");
+const ONE_ATTEMPT: Promise = Promise("promise 1, one attempt at a time");
+const FOR_GOOD: Promise = Promise("promise 2, fulfilled is for good");
+const TRACE: Promise = Promise("promise 3, an attempt leaves a trace or no effect");
+const NEVER_CLEAN: Promise = Promise("promise 4, a cut-off attempt is never clean");
 const NOBODY_WAITS: Promise = Promise("promise 5, nobody waits");
 const ONE_PLACE: Promise = Promise("promise 6, released in one place");
-const ENDS: Promise = Promise("`end`");
-const FORGET: Promise = Promise("`forget`");
-const IN_DOUBT: Promise = Promise("`in_doubt`");
-const SETTLE: Promise = Promise("`settle`");
-const IDS: Promise = Promise("every id is a reward of its own");
+const LAST_ASKED: Promise = Promise("promise 7, the record says what was last asked for");
+const TEXTS: Promise = Promise("promise 8, texts never decide a state");
+const ONE_ACCOUNT: Promise = Promise("promise 9, one account");
+const DURABLE: Promise = Promise("promise 10, `Ok` is durable");
+const OPEN: Promise = Promise("the contract of `open`");
+const RESOLVE: Promise = Promise("the contract of `resolve`");
+const FORGET: Promise = Promise("the contract of `forget`");
+const IDS: Promise = Promise("the contract: every id is a fulfilment of its own");
+const NAMESPACES: Promise = Promise("the contract: namespaces are apart");
 
-async fn granted_is_for_good<S: Store>(kit: &Kit, make: &impl AsyncFn() -> S) {
-    let store = Arc::new(make().await);
-    let claims: Vec<_> = (0..3).map(|_| kit.claim()).collect();
-    for claim in &claims {
-        let (tx, _) = kit.run(&*store, claim, FOR_GOOD).await;
-        kit.end(&*store, tx, End::Granted).await;
-    }
-    // In a crowd, too: a duplicate must not hear `Busy` because another one is being looked up.
-    let crowd = (0..CROWD * claims.len()).map(|n| {
-        let (store, claim) = (Arc::clone(&store), claims[n % claims.len()].clone());
-        spawn(async move { matches!(ok(store.begin(&claim).await), Begin::Granted) })
-    });
-    for granted in join_all(crowd).await {
-        FOR_GOOD.check(joined(granted), &claims[0], "of a crowd, not all heard `Granted`");
-    }
-    drop(store);
-    let store = make().await;
-    for claim in &claims {
-        kit.expect_granted(&store, claim, FOR_GOOD).await;
-    }
-}
-
-async fn intention_is_durable<S: Store>(kit: &Kit, make: &impl AsyncFn() -> S) {
-    let foreign = kit.claim();
-    let inside = kit.claim().with_in_tx(true);
-    let failed = kit.claim();
-
-    let store = make().await;
-    let (tx, _) = kit.run(&store, &failed, DURABLE).await;
-    kit.end(&store, tx, End::Failed("no such user".to_owned())).await;
-    let transactions =
-        (kit.run(&store, &foreign, DURABLE).await, kit.run(&store, &inside, DURABLE).await);
-    drop(transactions);
-    drop(store);
-
-    let store = make().await;
-    match kit.begin_soon(&store, &foreign).await {
-        Begin::InDoubt { attempt, .. } => {
-            DURABLE.check(attempt == 2, &foreign, format_args!("attempt 2 was called {attempt}"));
-        }
-        answer => DURABLE.broken(
-            &foreign,
-            format_args!("cut off and opened again, `begin` said {}", name(&answer)),
-        ),
-    }
-    match kit.begin_soon(&store, &inside).await {
-        Begin::Run { tx, .. } | Begin::InDoubt { tx, .. } => {
-            kit.end(&store, tx, End::Granted).await
-        }
-        answer => DURABLE.broken(
-            &inside,
-            format_args!("cut off and opened again, `begin` said {}", name(&answer)),
-        ),
-    }
-    let (tx, attempt) = kit.run(&store, &failed, DURABLE).await;
-    DURABLE.check(attempt == 2, &failed, format_args!("attempt 2 was called {attempt}"));
-    drop(tx);
-}
-
-async fn cut_off_is_never_clean<S: Store>(kit: &Kit, store: &Arc<S>) {
-    let claim = kit.claim();
-    let (tx, _) = kit.run(&**store, &claim, NEVER_CLEAN).await;
-    drop(tx);
-    // To look is not to settle: the doubt stays, however often it is asked about.
-    for _ in 0..3 {
-        drop(kit.doubt(&**store, &claim, NEVER_CLEAN).await);
-    }
-    // What was dropped a moment ago may still be on its way back.
-    kit.soon(async || ok(store.in_doubt().await).iter().any(|record| record.id == claim.id()))
-        .await;
-    let listed = ok(store.in_doubt().await);
-    let Some(Record { unit, amount, promoter, state, attempts, .. }) =
-        listed.iter().find(|record| record.id == claim.id())
-    else {
-        IN_DOUBT.broken(&claim, "does not list it")
-    };
-    IN_DOUBT.check(
-        (unit, *amount, *promoter, *state)
-            == (claim.unit(), claim.amount(), claim.promoter(), State::Started),
-        &claim,
-        "lists it with other facts than the claim's",
-    );
-    IN_DOUBT.check(*attempts == 4, &claim, format_args!("lists 4 attempts as {attempts}"));
-
-    let tx = kit.doubt(&**store, &claim, NEVER_CLEAN).await;
-    let listed = ok(store.in_doubt().await);
-    IN_DOUBT.check(
-        listed.iter().all(|record| record.id != claim.id()),
-        &claim,
-        "lists it while somebody is at work on it",
-    );
-    kit.end(&**store, tx, End::Failed("nothing was granted".to_owned())).await;
-    let (tx, _) = kit.run(&**store, &claim, NEVER_CLEAN).await;
-    drop(tx);
-    let tx = kit.doubt(&**store, &claim, NEVER_CLEAN).await;
-    kit.end(&**store, tx, End::Granted).await;
-    kit.expect_granted(&**store, &claim, NEVER_CLEAN).await;
-
-    let inside = kit.claim().with_in_tx(true);
-    let (tx, _) = kit.run(&**store, &inside, NEVER_CLEAN).await;
-    drop(tx);
-    match kit.begin_soon(&**store, &inside).await {
-        Begin::Run { tx, .. } | Begin::InDoubt { tx, .. } => {
-            kit.end(&**store, tx, End::Granted).await;
-        }
-        answer => {
-            NEVER_CLEAN.broken(&inside, format_args!("dropped, `begin` said {}", name(&answer)))
-        }
-    }
-    kit.expect_granted(&**store, &inside, NEVER_CLEAN).await;
-}
-
-async fn ends_and_attempts<S: Store>(kit: &Kit, store: &Arc<S>) {
-    for in_tx in [false, true] {
-        let claim = kit.claim().with_in_tx(in_tx);
-        let ends = [
-            End::Pending,
-            End::Failed("no such user".to_owned()),
-            End::Failed("still \"none\", 🙈".to_owned()),
-            End::Pending,
-            End::Granted,
-        ];
-        for (end, expected) in ends.into_iter().zip(1..) {
-            let (tx, attempt) = kit.run(&**store, &claim, ENDS).await;
-            let said = format_args!("attempt {expected} was called {attempt}");
-            ENDS.check(attempt == expected, &claim, said);
-            kit.end(&**store, tx, end).await;
-        }
-        kit.expect_granted(&**store, &claim, ENDS).await;
-    }
-}
-
-async fn nobody_waits<S: Store>(kit: &Kit, store: &Arc<S>) {
-    for in_tx in [false, true] {
-        let claim = kit.claim().with_in_tx(in_tx);
-        let (tx, _) = kit.run(&**store, &claim, NOBODY_WAITS).await;
-        let crowd = (0..CROWD).map(|_| {
-            let (store, claim) = (Arc::clone(store), claim.clone());
-            spawn(async move {
-                match timeout(AT_ONCE, store.begin(&claim)).await {
-                    Ok(answer) => Some(matches!(ok(answer), Begin::Busy)),
-                    Err(_elapsed) => None,
-                }
-            })
-        });
-        for busy in join_all(crowd).await {
-            match joined(busy) {
-                Some(busy) => ONE_HOLDS.check(busy, &claim, "a second `begin` did not say `Busy`"),
-                None => NOBODY_WAITS.broken(&claim, "`begin` waited for the one who holds it"),
-            }
-        }
-        kit.end(&**store, tx, End::Granted).await;
-        kit.expect_granted(&**store, &claim, NOBODY_WAITS).await;
-    }
-}
-
-/// While one ends, the next one is already asking. Once that has it, nothing the first still does
-/// may take it away.
-async fn released_in_one_place<S: Store>(kit: &Kit, store: &Arc<S>) {
-    for round in 0..100 {
-        let claim = kit.claim().with_in_tx(round % 2 == 1);
-        let (tx, _) = kit.run(&**store, &claim, ONE_PLACE).await;
-        let ending = spawn({
-            let store = Arc::clone(store);
-            async move { ok(store.end(tx, End::Pending).await) }
-        });
-        let (successor, _) = kit.run(&**store, &claim, ONE_PLACE).await;
-        joined(ending.await);
-        // As long as a drop may take that gives something back by itself.
-        for _ in 0..10 {
-            yield_now().await;
-        }
-        let answer = ok(store.begin(&claim).await);
-        ONE_PLACE.check(
-            matches!(answer, Begin::Busy),
-            &claim,
-            format_args!("the end of one took it from the next: `begin` said {}", name(&answer)),
-        );
-        drop(answer);
-        kit.end(&**store, successor, End::Granted).await;
-    }
-}
-
-async fn operators_verbs<S: Store>(kit: &Kit, store: &Arc<S>) {
-    let store = &**store;
-    let claim = kit.claim();
-    let id = claim.id();
-    FORGET.check(!ok(store.forget(id).await), &claim, "forgot what it never knew");
-    SETTLE.check(!ok(store.settle(id, true).await), &claim, "settled what it never knew");
-
-    let (tx, _) = kit.run(store, &claim, FORGET).await;
-    FORGET.check(!ok(store.forget(id).await), &claim, "forgot it while a grant was running");
-    for granted in [true, false] {
-        let settled = ok(store.settle(id, granted).await);
-        SETTLE.check(!settled, &claim, "settled it while a grant was running");
-    }
-    drop(tx);
-    drop(kit.doubt(store, &claim, SETTLE).await);
-    SETTLE.check(
-        kit.soon(async || ok(store.settle(id, true).await)).await,
-        &claim,
-        "did not settle a doubt",
-    );
-    kit.expect_granted(store, &claim, SETTLE).await;
-    for granted in [true, false] {
-        let settled = ok(store.settle(id, granted).await);
-        SETTLE.check(!settled, &claim, "settled what was granted");
-    }
-    kit.expect_granted(store, &claim, SETTLE).await;
-
-    FORGET.check(ok(store.forget(id).await), &claim, "did not forget what was granted");
-    let (tx, attempt) = kit.run(store, &claim, FORGET).await;
-    FORGET.check(attempt == 1, &claim, format_args!("the first attempt was called {attempt}"));
-    drop(tx);
-    drop(kit.doubt(store, &claim, SETTLE).await);
-    SETTLE.check(
-        kit.soon(async || ok(store.settle(id, false).await)).await,
-        &claim,
-        "did not settle a doubt",
-    );
-    let listed = ok(store.in_doubt().await);
-    IN_DOUBT.check(listed.iter().all(|record| record.id != id), &claim, "lists what is settled");
-    let (tx, _) = kit.run(store, &claim, SETTLE).await;
-    kit.end(store, tx, End::Failed("no such user".to_owned())).await;
-    SETTLE.check(!ok(store.settle(id, true).await), &claim, "settled what had failed");
-    kit.run(store, &claim, SETTLE).await;
-    drop(kit.doubt(store, &claim, FORGET).await);
-    FORGET.check(
-        kit.soon(async || ok(store.forget(id).await)).await,
-        &claim,
-        "did not forget a doubt",
-    );
-    let (tx, _) = kit.run(store, &claim, FORGET).await;
-    kit.end(store, tx, End::Granted).await;
-}
-
-/// Ids have 64 bits. One that a store has no room for may be refused, but never be taken for another.
-async fn ids_are_kept_apart<S: Store>(kit: &Kit, store: &Arc<S>) {
-    let low = kit.claim();
-    let (tx, _) = kit.run(&**store, &low, IDS).await;
-    kit.end(&**store, tx, End::Granted).await;
-    for bit in [21, 31, 32, 53, 63] {
-        let other = kit.claim_with(low.id().get() ^ (1 << bit));
-        match store.begin(&other).await {
-            Ok(Begin::Run { tx, .. }) => kit.end(&**store, tx, End::Failed(String::new())).await,
-            Ok(answer) => IDS.broken(
-                &other,
-                format_args!("`begin` said {} because of reward {}", name(&answer), low.id()),
-            ),
-            Err(_refused) => {}
-        }
-        let _ = store.forget(other.id()).await;
-    }
-    kit.expect_granted(&**store, &low, IDS).await;
-}
-
-/// A crowd asks for each reward until it is granted. Whoever gets it ends it well or badly, or drops
-/// it, and notes how many have it meanwhile.
-async fn at_most_one_holds_it<S: Store>(kit: &Kit, store: &Arc<S>) {
-    for round in 0..16 {
-        let claim = kit.claim().with_in_tx(round % 2 == 1);
-        let (holding, taken) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let granted = Arc::<AtomicUsize>::default();
-        // All at once, however late this machine gets to start the last of them.
-        let (start, started) = oneshot::channel();
-        let started = started.shared();
-        let crowd = (0..CROWD / 4).map(|_| {
-            let (store, claim, started) = (Arc::clone(store), claim.clone(), started.clone());
-            let (holding, taken) = (Arc::clone(&holding), Arc::clone(&taken));
-            let granted = Arc::clone(&granted);
-            spawn(async move {
-                started.await.expect("it starts");
-                let deadline = Instant::now() + LONG;
-                loop {
-                    let tx = match ok(store.begin(&claim).await) {
-                        Begin::Granted => break,
-                        Begin::Busy => {
-                            NOBODY_WAITS.check(Instant::now() < deadline, &claim, "busy for ever");
-                            // Neither in step nor in a hurry: a store may be at the other end of a wire.
-                            sleep(Duration::from_millis(1)).await;
-                            continue;
-                        }
-                        Begin::Run { tx, .. } | Begin::InDoubt { tx, .. } => tx,
-                    };
-                    let others = holding.fetch_add(1, Ordering::SeqCst);
-                    ONE_HOLDS.check(others == 0, &claim, "two hold it at the same time");
-                    let done = granted.load(Ordering::SeqCst);
-                    FOR_GOOD.check(done == 0, &claim, "it was given out again after `Granted`");
-                    // Long enough for another that has looked, and is about to take it.
-                    for _ in 0..4 {
-                        yield_now().await;
-                    }
-                    let turn = taken.fetch_add(1, Ordering::SeqCst);
-                    holding.fetch_sub(1, Ordering::SeqCst);
-                    match turn {
-                        // A doubt may be slow to come to light, so there is but one.
-                        2 => drop(tx),
-                        3..10 if claim.in_tx() => drop(tx),
-                        0..10 if turn % 2 == 0 => ok(store.end(tx, End::Pending).await),
-                        0..10 => ok(store.end(tx, End::Failed("not yet".to_owned())).await),
-                        _ => {
-                            ok(store.end(tx, End::Granted).await);
-                            granted.store(1, Ordering::SeqCst);
-                        }
-                    }
-                }
-            })
-        });
-        let crowd: Vec<_> = crowd.collect();
-        start.send(()).expect("they wait");
-        for end in join_all(crowd).await {
-            joined(end);
-        }
-        kit.expect_granted(&**store, &claim, ONE_HOLDS).await;
-    }
-}
-
-/// What a store has promised.
-#[derive(Clone, Copy)]
 struct Promise(&'static str);
 
 impl Promise {
@@ -464,107 +154,660 @@ impl Promise {
 
     #[track_caller]
     fn broken(&self, claim: &Claim, how: impl fmt::Display) -> ! {
-        let Self(promise) = self;
-        let inside = if claim.in_tx() { " (granted through the transaction)" } else { "" };
-        panic!("the store breaks {promise}: {how}. Reward {}{inside}", claim.id())
+        panic!("the store breaks {}: {how}. Fulfilment {}", self.0, claim.id())
+    }
+
+    #[track_caller]
+    fn wrong<Tx>(&self, claim: &Claim, answer: &Begin<Tx>, right: &str) -> ! {
+        self.broken(claim, format_args!("`begin` said {} where {right} was right", name(answer)))
     }
 }
 
-/// Makes rewards, and asks for them.
-struct Kit {
+/// Two open stores over the same records, and claims for them.
+struct Kit<S> {
+    kind: Kind,
+    one: S,
+    two: S,
     first: u64,
     made: AtomicU64,
+    /// Whether a dropped `Tx` is taken for one that is running.
+    drops_are_busy: AtomicBool,
 }
 
-impl Kit {
-    fn new() -> Self {
-        // Some number of the process's own; what was left by another run must not be met.
+impl<S: Store> Kit<S> {
+    fn new(kind: Kind, one: S, two: S) -> Self {
         let random = RandomState::new().build_hasher().finish();
-        Self { first: (random >> 2 | 1 << 62) & !0xf_ffff, made: AtomicU64::new(0) }
+        let first = (random >> 2 | 1 << 62) & !0xf_ffff;
+        Self { kind, one, two, first, made: AtomicU64::new(0), drops_are_busy: false.into() }
     }
 
-    fn used(&self) -> impl Iterator<Item = u64> {
-        (self.first..).take(self.made.load(Ordering::Relaxed) as usize)
+    async fn reopened(self, make: &impl AsyncFn() -> S) -> Self {
+        let Self { kind, one, two, first, made, drops_are_busy } = self;
+        drop((one, two));
+        Self { kind, one: make().await, two: make().await, first, made, drops_are_busy }
     }
 
     fn claim(&self) -> Claim {
-        self.claim_with(self.first + self.made.fetch_add(1, Ordering::Relaxed))
+        let id = self.first + self.made.fetch_add(1, Ordering::Relaxed);
+        claim(id, 7, "12.50", "store's \"contract\"", "user-7")
     }
 
-    fn claim_with(&self, id: u64) -> Claim {
-        let body = format!(
-            r#"{{"event":{{"type":"fulfilment_pending"}},"data":{{"id":{id},"amount":"12.50","unit":"store's \"contract\"","promoter":{{"id":7}}}}}}"#
-        );
-        match Fulfilment::decode(body) {
-            Ok(fulfilment) => Claim::from(&fulfilment),
-            Err(error) => panic!("the kit's own payload is wrong: {error}"),
-        }
-    }
-
-    /// A store may take a moment to undo what was dropped, and be busy with it.
-    async fn begin_soon<S: Store>(&self, store: &S, claim: &Claim) -> Begin<S::Tx> {
-        let deadline = Instant::now() + SOON;
-        // At first without a pause, so that what is free for a moment only is found free.
-        for turn in 0.. {
-            match ok(store.begin(claim).await) {
-                Begin::Busy if turn < 50 => yield_now().await,
-                Begin::Busy if Instant::now() < deadline => sleep(Duration::from_millis(1)).await,
-                answer => return answer,
-            }
-        }
-        unreachable!("it is asked until the deadline")
-    }
-
-    async fn soon(&self, done: impl AsyncFn() -> bool) -> bool {
-        let deadline = Instant::now() + SOON;
-        loop {
-            match done().await {
-                false if Instant::now() < deadline => sleep(Duration::from_millis(1)).await,
-                done => return done,
-            }
-        }
-    }
-
-    async fn run<S: Store>(&self, store: &S, claim: &Claim, promise: Promise) -> (S::Tx, u32) {
-        match self.begin_soon(store, claim).await {
+    /// Begins an attempt where nobody holds the fulfilment.
+    async fn run(&self, claim: &Claim, promise: Promise) -> (S::Tx, u32) {
+        match ok(self.one.begin(claim).await) {
             Begin::Run { tx, attempt } => (tx, attempt),
-            answer => promise.broken(
-                claim,
-                format_args!("`begin` said {} where `Run` was right", name(&answer)),
-            ),
+            answer @ Begin::Busy => ONE_PLACE.wrong(claim, &answer, "`Run`"),
+            answer => promise.wrong(claim, &answer, "`Run`"),
         }
     }
 
-    async fn doubt<S: Store>(&self, store: &S, claim: &Claim, promise: Promise) -> S::Tx {
-        match self.begin_soon(store, claim).await {
-            Begin::InDoubt { tx, .. } => tx,
-            answer => promise.broken(
-                claim,
-                format_args!("`begin` said {} where `InDoubt` was right", name(&answer)),
-            ),
+    async fn doubt(&self, claim: &Claim, promise: Promise) -> (S::Tx, u32) {
+        match ok(self.one.begin(claim).await) {
+            Begin::InDoubt { tx, attempt } => (tx, attempt),
+            answer @ Begin::Busy => ONE_PLACE.wrong(claim, &answer, "`InDoubt`"),
+            answer => promise.wrong(claim, &answer, "`InDoubt`"),
         }
     }
 
-    async fn expect_granted<S: Store>(&self, store: &S, claim: &Claim, promise: Promise) {
-        let answer = ok(store.begin(claim).await);
-        promise.check(
-            matches!(answer, Begin::Granted),
-            claim,
-            format_args!("`begin` said {} where `Granted` was right", name(&answer)),
-        );
+    async fn fulfilled(&self, claim: &Claim, promise: Promise) {
+        for store in [&self.one, &self.two] {
+            match ok(store.begin(claim).await) {
+                Begin::Fulfilled => {}
+                answer => promise.wrong(claim, &answer, "`Fulfilled`"),
+            }
+        }
     }
 
-    async fn end<S: Store>(&self, store: &S, tx: S::Tx, end: End) {
-        ok(store.end(tx, end).await);
+    /// Ends an attempt, and reads the record through the second connection.
+    async fn end(&self, claim: &Claim, tx: S::Tx, end: End, state: State) -> Record {
+        let promise = match &end {
+            End::InDoubt(_) | End::Interrupted(_) | End::NotRun(_) => NEVER_CLEAN,
+            _ => LAST_ASKED,
+        };
+        let ended = format!("{end:?}").chars().take(80).collect::<String>();
+        let said = ok(self.one.end(tx, end).await);
+        let left = format_args!("`end` with {ended} left {said} where {state} was right");
+        promise.check(said == state, claim, left);
+        let Some(record) = ok(self.two.get(claim.id()).await) else {
+            DURABLE.broken(claim, format_args!("{said} is not there for a second connection"))
+        };
+        let read = format_args!("{said} is {} for a second connection", record.state);
+        DURABLE.check(record.state == said, claim, read);
+        let same = ok(self.one.get(claim.id()).await).as_ref() == Some(&record);
+        DURABLE.check(same, claim, "two connections read different records");
+        record
+    }
+
+    /// Begins once more after a `Tx` was dropped. `None` is a journal's: it may still be running.
+    async fn after_drop(&self, claim: &Claim) -> Option<Begin<S::Tx>> {
+        let busy_is_right = self.kind == Kind::Journal;
+        let deadline = Instant::now() + if busy_is_right { DOUBTED } else { UNDONE };
+        loop {
+            match ok(self.one.begin(claim).await) {
+                Begin::Busy if busy_is_right && self.drops_are_busy.load(Ordering::Relaxed) => {
+                    return None;
+                }
+                Begin::Busy if Instant::now() < deadline => sleep(Duration::from_millis(1)).await,
+                Begin::Busy if busy_is_right => {
+                    self.drops_are_busy.store(true, Ordering::Relaxed);
+                    return None;
+                }
+                answer @ Begin::Busy => ONE_PLACE.wrong(claim, &answer, "`Run`"),
+                answer => return Some(answer),
+            }
+        }
+    }
+
+    async fn dropped(&self) {
+        let claim = self.claim();
+        let (tx, _) = self.run(&claim, NEVER_CLEAN).await;
+        drop(tx);
+        match (self.kind, self.after_drop(&claim).await) {
+            (Kind::Transactional, Some(Begin::Run { tx, .. })) => {
+                self.end(&claim, tx, End::Fulfilled, State::Fulfilled).await;
+            }
+            (Kind::Journal, None) => {}
+            (Kind::Journal, Some(Begin::InDoubt { tx, attempt })) => {
+                let second = attempt == 2;
+                NEVER_CLEAN.check(second, &claim, format_args!("attempt 2 is called {attempt}"));
+                drop(tx);
+                // Asking does not resolve it.
+                for _ in 0..3 {
+                    match self.after_drop(&claim).await {
+                        Some(Begin::InDoubt { .. }) | None => {}
+                        Some(answer) => NEVER_CLEAN.wrong(&claim, &answer, "`InDoubt`"),
+                    }
+                }
+                let record = ok(self.two.get(claim.id()).await);
+                let shown = record.is_some_and(|record| record.state == State::InDoubt);
+                NEVER_CLEAN.check(shown, &claim, "`get` does not show the doubt");
+            }
+            (Kind::Transactional, Some(answer)) => NEVER_CLEAN.wrong(&claim, &answer, "`Run`"),
+            (_, Some(answer)) => NEVER_CLEAN.wrong(&claim, &answer, "`InDoubt`"),
+            (_, None) => unreachable!("only a journal is busy after a drop"),
+        }
+    }
+
+    /// One fulfilment through every end, with other facts each time.
+    async fn ends(&self) {
+        let id = self.claim().id().get();
+        let text = |text: &str| text.to_owned();
+        let interrupted = self.interrupted_state();
+        let mut seen: Option<Record> = None;
+        let ends = [
+            // end, the state it leaves, the runs then counted
+            (End::NotRun(text("closed")), State::Failed, 0),
+            (End::Pending, State::Pending, 1),
+            (End::Failed(text("no such user")), State::Failed, 2),
+            (End::NotRun(text("not confirmed")), State::Failed, 2),
+            (End::Failed(text("still \"none\", 🙈")), State::Failed, 3),
+            (End::InDoubt(text("timed out")), State::InDoubt, 4),
+            (End::NotRun(text("nobody can tell")), State::InDoubt, 4),
+            (End::Failed(text("it had no effect")), State::Failed, 5),
+            (End::Interrupted(text("panicked")), interrupted, 6),
+            (End::InDoubt(text("again")), State::InDoubt, 7),
+            (End::Pending, State::Pending, 8),
+            (End::Fulfilled, State::Fulfilled, 9),
+        ];
+        for (turn, (end, state, attempts)) in ends.into_iter().enumerate() {
+            let (amount, unit) = (format!("{turn}.5"), format!("unit {turn}"));
+            let claim = claim(id, 7, &amount, &unit, &format!("user-{turn}"));
+            let in_doubt = seen.as_ref().is_some_and(|record| record.state == State::InDoubt);
+            let (tx, attempt) = match in_doubt {
+                true => self.doubt(&claim, NEVER_CLEAN).await,
+                false => self.run(&claim, LAST_ASKED).await,
+            };
+            let next = seen.as_ref().map_or(0, |record| record.attempts) + 1;
+            let called = format_args!("attempt {next} is called {attempt}");
+            LAST_ASKED.check(attempt == next, &claim, called);
+            let reason = match &end {
+                // A doubt keeps the reason that it has.
+                End::NotRun(_) if in_doubt => seen.as_ref().and_then(|it| it.reason.clone()),
+                End::Fulfilled | End::Pending | End::WasFulfilled => None,
+                End::Failed(reason)
+                | End::InDoubt(reason)
+                | End::Interrupted(reason)
+                | End::NotRun(reason) => Some(reason.clone()),
+            };
+            let record = self.end(&claim, tx, end, state).await;
+            LAST_ASKED.check(
+                (&record.unit, record.amount, record.cust_id.as_deref(), record.promoter)
+                    == (claim.unit(), claim.amount(), claim.cust_id(), claim.promoter()),
+                &claim,
+                format_args!("{record:?}, after {claim:?}"),
+            );
+            let counted = format_args!("{attempts} runs are counted as {}", record.attempts);
+            LAST_ASKED.check(record.attempts == attempts, &claim, counted);
+            let reasons = format_args!("the reason is {:?} after {reason:?}", record.reason);
+            LAST_ASKED.check(record.reason == reason, &claim, reasons);
+            let first_seen = seen.as_ref().map_or(record.first_seen, |before| before.first_seen);
+            let ordered = record.first_seen == first_seen
+                && seen.as_ref().is_none_or(|before| before.changed <= record.changed);
+            LAST_ASKED.check(ordered, &claim, "`first_seen` changes, or `changed` goes back");
+            seen = Some(record);
+        }
+    }
+
+    fn interrupted_state(&self) -> State {
+        match self.kind {
+            Kind::Transactional => State::Failed,
+            Kind::Journal => State::InDoubt,
+        }
+    }
+
+    /// What `end` says of an attempt is what the next `begin` says, also to a second connection.
+    async fn interrupted(&self) {
+        let reason = || "timed out".to_owned();
+        for (end, state) in [
+            (End::Interrupted(reason()), self.interrupted_state()),
+            (End::InDoubt(reason()), State::InDoubt),
+        ] {
+            let claim = self.claim();
+            let (tx, _) = self.run(&claim, NEVER_CLEAN).await;
+            self.end(&claim, tx, end, state).await;
+            match (state, ok(self.two.begin(&claim).await)) {
+                (State::InDoubt, Begin::InDoubt { tx, .. }) => {
+                    // An earlier attempt had fulfilled it: the one that learns it is no run.
+                    let said = ok(self.two.end(tx, End::WasFulfilled).await);
+                    let record = ok(self.one.get(claim.id()).await);
+                    let attempts = record.map(|record| (record.state, record.attempts));
+                    let right = said == State::Fulfilled && attempts == Some((said, 1));
+                    LAST_ASKED.check(right, &claim, format_args!("{attempts:?} after 1 run"));
+                }
+                (State::Failed, Begin::Run { tx, attempt: 2 }) => {
+                    ok(self.two.end(tx, End::Fulfilled).await);
+                }
+                (_, answer) => NEVER_CLEAN.wrong(&claim, &answer, state.as_str()),
+            }
+            self.fulfilled(&claim, FOR_GOOD).await;
+        }
+    }
+
+    async fn nobody_waits(&self) {
+        for fulfilled in [false, true] {
+            let claim = self.claim();
+            let (tx, _) = self.run(&claim, NOBODY_WAITS).await;
+            let crowd = (0..CROWD).map(|n| {
+                let store = if n % 2 == 0 { self.one.clone() } else { self.two.clone() };
+                let claim = claim.clone();
+                spawn(async move {
+                    match timeout(AT_ONCE, store.begin(&claim)).await {
+                        Ok(answer) => Some(matches!(ok(answer), Begin::Busy)),
+                        Err(_elapsed) => None,
+                    }
+                })
+            });
+            for busy in join_all(crowd).await {
+                match joined(busy) {
+                    Some(busy) => ONE_ATTEMPT.check(busy, &claim, "a second `begin` is not `Busy`"),
+                    None => NOBODY_WAITS.broken(&claim, "`begin` waits for the attempt that runs"),
+                }
+            }
+            // (A transactional store may have no other connection as long as an attempt runs.)
+            for store in [&self.one, &self.two] {
+                if self.kind == Kind::Journal {
+                    let state = ok(store.get(claim.id()).await).map(|record| record.state);
+                    let doubted = state == Some(State::InDoubt);
+                    NEVER_CLEAN.check(!doubted, &claim, "it is in doubt as it runs");
+                    let traced = state == Some(State::Started);
+                    TRACE.check(traced, &claim, format_args!("`get` shows {state:?} as it runs"));
+                }
+            }
+            let end = if fulfilled { End::Fulfilled } else { End::Pending };
+            let state = if fulfilled { State::Fulfilled } else { State::Pending };
+            self.end(&claim, tx, end, state).await;
+        }
+    }
+
+    async fn one_account(&self) {
+        let ours = self.claim();
+        let theirs = claim(ours.id().get(), 8, "3", "credits", "user-8");
+        // What never ran may have been made up: it keeps nobody out.
+        let (tx, _) = self.run(&theirs, ONE_ACCOUNT).await;
+        self.end(&theirs, tx, End::NotRun("not confirmed".to_owned()), State::Failed).await;
+        let (tx, _) = self.run(&ours, ONE_ACCOUNT).await;
+        match ok(self.two.begin(&theirs).await) {
+            Begin::Busy | Begin::Mismatch => {}
+            answer => ONE_ACCOUNT.wrong(&ours, &answer, "`Busy` or `Mismatch`"),
+        }
+        let mut tx = Some(tx);
+        for (end, state) in [
+            (End::Pending, State::Pending),
+            (End::Failed("no".to_owned()), State::Failed),
+            (End::InDoubt("timed out".to_owned()), State::InDoubt),
+            (End::Fulfilled, State::Fulfilled),
+        ] {
+            let held = match tx.take() {
+                Some(tx) => tx,
+                None => self.run(&ours, ONE_ACCOUNT).await.0,
+            };
+            let record = self.end(&ours, held, end, state).await;
+            match ok(self.two.begin(&theirs).await) {
+                Begin::Mismatch => {}
+                answer => ONE_ACCOUNT.wrong(&ours, &answer, "`Mismatch`"),
+            }
+            let unchanged = ok(self.one.get(ours.id()).await) == Some(record);
+            ONE_ACCOUNT.check(unchanged, &ours, "a `Mismatch` changes the record");
+            if state == State::InDoubt {
+                tx = Some(self.doubt(&ours, ONE_ACCOUNT).await.0);
+            }
+        }
+        self.fulfilled(&ours, ONE_ACCOUNT).await;
+    }
+
+    async fn texts(&self) {
+        let long = "🙈 ".repeat(5_000);
+        for text in
+            ["", " ", "\0", "a\0b", "\u{1}\u{7f}\r\n\t", "'; \"\\ %s {} $1", "Дя ş 漢 ﷽", &long]
+        {
+            let asked = claim(self.claim().id().get(), 7, "1", &format!("x{text}"), text);
+            for (end, state) in [
+                (End::Failed(text.to_owned()), State::Failed),
+                (End::NotRun(text.to_owned()), State::Failed),
+                (End::Interrupted(text.to_owned()), self.interrupted_state()),
+                (End::InDoubt(text.to_owned()), State::InDoubt),
+                (End::NotRun(text.to_owned()), State::InDoubt),
+                (End::Fulfilled, State::Fulfilled),
+            ] {
+                let tx = match self.one.begin(&asked).await {
+                    Ok(Begin::Run { tx, .. } | Begin::InDoubt { tx, .. }) => tx,
+                    Ok(answer) => TEXTS.wrong(&asked, &answer, "a `Tx`"),
+                    Err(error) => TEXTS.broken(&asked, format_args!("{error} with {text:.20?}")),
+                };
+                match self.one.end(tx, end).await {
+                    Ok(left) if left == state => {}
+                    Ok(left) => TEXTS.broken(&asked, format_args!("{left} with {text:.20?}")),
+                    Err(error) => TEXTS.broken(&asked, format_args!("{error} with {text:.20?}")),
+                }
+                let Some(record) = ok(self.two.get(asked.id()).await) else {
+                    TEXTS.broken(&asked, format_args!("there is no record with {text:.20?}"))
+                };
+                let state_is = format_args!("{} with {text:.20?}", record.state);
+                TEXTS.check(record.state == state, &asked, state_is);
+                // What a database cannot hold it may write in its own way.
+                let plain = text.chars().all(|c| c == ' ' || c.is_ascii_graphic());
+                let short = |found: &str, given: &str, longest: usize| {
+                    (given.starts_with(found) || !plain) && found.chars().count() <= longest
+                };
+                let shortened = short(record.unit.as_str(), asked.unit().as_str(), 255)
+                    && short(record.cust_id.as_deref().unwrap_or_default(), text, 255)
+                    && short(record.reason.as_deref().unwrap_or_default(), text, 300);
+                let altered = format_args!("neither shortened nor left out: {record:?}");
+                TEXTS.check(shortened, &asked, altered);
+            }
+            self.fulfilled(&asked, TEXTS).await;
+        }
+    }
+
+    /// While one ends, the next is already asking. Once that holds it, nothing the first still does
+    /// may take it away.
+    async fn released_in_one_place(&self) {
+        for round in 0..100 {
+            let claim = self.claim();
+            let (tx, _) = self.run(&claim, ONE_PLACE).await;
+            let store = self.one.clone();
+            let ending = spawn(async move { ok(store.end(tx, End::Pending).await) });
+            let deadline = Instant::now() + AT_ONCE;
+            let successor = loop {
+                match ok(self.one.begin(&claim).await) {
+                    Begin::Run { tx, .. } => break tx,
+                    Begin::Busy if Instant::now() < deadline => yield_now().await,
+                    answer => ONE_PLACE.wrong(&claim, &answer, "`Run`"),
+                }
+            };
+            joined(ending.await);
+            // As long as a drop that releases it may take.
+            for _ in 0..10 {
+                yield_now().await;
+            }
+            // A second process may wait for a lock of the whole database, so it is asked less often.
+            let store = if round % 25 == 0 { &self.two } else { &self.one };
+            match ok(store.begin(&claim).await) {
+                Begin::Busy => {}
+                answer => ONE_PLACE.wrong(&claim, &answer, "`Busy`, for a successor holds it,"),
+            }
+            self.end(&claim, successor, End::Fulfilled, State::Fulfilled).await;
+        }
+    }
+
+    async fn resolve_and_forget(&self) {
+        let claim = self.claim();
+        let id = claim.id();
+        let doubt = || End::InDoubt("timed out".to_owned());
+        let refused = async |state: &str, forgets: bool| {
+            for fulfilled in [true, false] {
+                let resolved = ok(self.one.resolve(id, fulfilled).await);
+                RESOLVE.check(!resolved, &claim, format_args!("it resolves what is {state}"));
+            }
+            if !forgets {
+                let forgot = ok(self.one.forget(id).await);
+                FORGET.check(!forgot, &claim, format_args!("it forgets what is {state}"));
+            }
+        };
+        refused("unknown", false).await;
+        FORGET.check(ok(self.one.get(id).await).is_none(), &claim, "there is a record of nothing");
+
+        let (tx, _) = self.run(&claim, FORGET).await;
+        refused("running", false).await;
+        self.end(&claim, tx, End::Pending, State::Pending).await;
+        refused("pending", true).await;
+        let (tx, _) = self.run(&claim, FORGET).await;
+        refused("running", false).await;
+        self.end(&claim, tx, End::Failed("no".to_owned()), State::Failed).await;
+        refused("failed", true).await;
+        let (tx, _) = self.run(&claim, FORGET).await;
+        self.end(&claim, tx, doubt(), State::InDoubt).await;
+        RESOLVE.check(ok(self.one.resolve(id, false).await), &claim, "it does not resolve a doubt");
+        refused("resolved", true).await;
+        let state = ok(self.two.get(id).await).map(|record| record.state);
+        let left = format_args!("{state:?} is read after `resolve` with false");
+        DURABLE.check(state == Some(State::Failed), &claim, left);
+
+        let (tx, attempt) = self.run(&claim, RESOLVE).await;
+        RESOLVE.check(attempt == 4, &claim, format_args!("attempt 4 is called {attempt}"));
+        self.end(&claim, tx, doubt(), State::InDoubt).await;
+        let (tx, _) = self.doubt(&claim, RESOLVE).await;
+        refused("running", false).await;
+        self.end(&claim, tx, End::NotRun("unknown".to_owned()), State::InDoubt).await;
+        RESOLVE.check(ok(self.one.resolve(id, true).await), &claim, "it does not resolve a doubt");
+        self.fulfilled(&claim, RESOLVE).await;
+        refused("fulfilled", true).await;
+        self.fulfilled(&claim, RESOLVE).await;
+
+        FORGET.check(ok(self.one.forget(id).await), &claim, "it does not forget what is fulfilled");
+        let gone = ok(self.two.get(id).await).is_none();
+        DURABLE.check(gone, &claim, "a second connection reads what was forgotten");
+        let (tx, attempt) = self.run(&claim, FORGET).await;
+        FORGET.check(attempt == 1, &claim, format_args!("attempt 1 is called {attempt}"));
+        self.end(&claim, tx, doubt(), State::InDoubt).await;
+        FORGET.check(ok(self.two.forget(id).await), &claim, "it does not forget a doubt");
+        let (tx, _) = self.run(&claim, FORGET).await;
+        self.end(&claim, tx, End::Fulfilled, State::Fulfilled).await;
+    }
+
+    async fn open_and_get(&self) {
+        let claims: Vec<_> = (0..5).map(|_| self.claim()).collect();
+        let ends = [
+            (End::Pending, State::Pending),
+            (End::Failed("no".to_owned()), State::Failed),
+            (End::InDoubt("timed out".to_owned()), State::InDoubt),
+            (End::Fulfilled, State::Fulfilled),
+        ];
+        let mut expected = Vec::new();
+        for (claim, (end, state)) in claims.iter().zip(ends) {
+            let (tx, _) = self.run(claim, OPEN).await;
+            // Later than the one before, by the coarsest of clocks.
+            sleep(Duration::from_millis(5)).await;
+            let record = self.end(claim, tx, end, state).await;
+            if state != State::Fulfilled {
+                expected.insert(0, record);
+            }
+        }
+        let running = &claims[4];
+        sleep(Duration::from_millis(5)).await;
+        let mut runs = None;
+        if self.kind == Kind::Journal {
+            runs = Some(self.run(running, OPEN).await.0);
+        }
+        for store in [&self.one, &self.two] {
+            let all = ok(store.open(usize::MAX).await);
+            let newest_first = all.is_sorted_by(|one, next| one.changed >= next.changed);
+            OPEN.check(newest_first, running, "the latest change does not come first");
+            let ours = |record: &&Record| claims.iter().any(|claim| claim.id() == record.id);
+            let (started, ended): (Vec<_>, _) =
+                all.iter().filter(ours).partition(|record| record.id == running.id());
+            let listed = ended.into_iter().eq(&expected);
+            OPEN.check(listed, running, "it lists other records than those that are not fulfilled");
+            let started: Vec<_> = started.iter().map(|record| record.state).collect();
+            let right = started.iter().eq(runs.iter().map(|_| &State::Started));
+            NEVER_CLEAN.check(right, running, format_args!("`open` lists {started:?} as it runs"));
+            OPEN.check(ok(store.open(0).await).is_empty(), running, "more than 0 are listed");
+            for limit in [1, 2] {
+                let some = ok(store.open(limit).await);
+                let latest = some.len() == limit && some[0].changed >= expected[0].changed;
+                OPEN.check(latest, running, format_args!("not the latest {limit} are listed"));
+            }
+        }
+        if let Some(tx) = runs {
+            self.end(running, tx, End::Fulfilled, State::Fulfilled).await;
+        }
+    }
+
+    /// Ids have 64 bits. One that a store has no room for may be refused, but not taken for another.
+    async fn ids_are_kept_apart(&self) {
+        let low = self.claim();
+        let (tx, _) = self.run(&low, IDS).await;
+        self.end(&low, tx, End::Fulfilled, State::Fulfilled).await;
+        for bit in [21, 31, 32, 53, 63] {
+            let other = claim(low.id().get() ^ (1 << bit), 7, "1", "credits", "user-7");
+            match self.one.begin(&other).await {
+                Ok(Begin::Run { tx, .. }) => {
+                    self.end(&other, tx, End::Failed(String::new()), State::Failed).await;
+                }
+                Ok(answer) => IDS.wrong(&other, &answer, "`Run`"),
+                Err(_refused) => {}
+            }
+            let _ = self.one.forget(other.id()).await;
+        }
+        self.fulfilled(&low, IDS).await;
+    }
+
+    /// A crowd asks for each fulfilment until it is fulfilled. Whoever holds it ends it well or badly,
+    /// or drops it, and counts how many hold it meanwhile.
+    async fn one_at_a_time(&self) {
+        for _ in 0..16 {
+            let claim = self.claim();
+            let (holding, taken) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+            let fulfilled = Arc::<AtomicBool>::default();
+            let drops = !self.drops_are_busy.load(Ordering::Relaxed);
+            // All at once, however late this machine starts the last of them.
+            let (start, started) = oneshot::channel();
+            let started = started.shared();
+            let crowd = (0..CROWD / 4).map(|n| {
+                let store = if n % 2 == 0 { self.one.clone() } else { self.two.clone() };
+                let (claim, started) = (claim.clone(), started.clone());
+                let (holding, taken) = (Arc::clone(&holding), Arc::clone(&taken));
+                let fulfilled = Arc::clone(&fulfilled);
+                spawn(async move {
+                    started.await.expect("it starts");
+                    let deadline = Instant::now() + LONG;
+                    loop {
+                        let tx = match ok(store.begin(&claim).await) {
+                            Begin::Fulfilled => break,
+                            Begin::Busy => {
+                                let going = Instant::now() < deadline;
+                                ONE_PLACE.check(going, &claim, "it is busy for ever");
+                                // Neither in step nor in a hurry: a store may be far away.
+                                sleep(Duration::from_millis(1)).await;
+                                continue;
+                            }
+                            Begin::Run { tx, .. } | Begin::InDoubt { tx, .. } => tx,
+                            answer @ Begin::Mismatch => {
+                                ONE_ACCOUNT.wrong(&claim, &answer, "another answer")
+                            }
+                        };
+                        let others = holding.fetch_add(1, Ordering::SeqCst);
+                        ONE_ATTEMPT.check(others == 0, &claim, "two hold it at the same time");
+                        let done = fulfilled.load(Ordering::SeqCst);
+                        FOR_GOOD.check(!done, &claim, "it runs again after `Fulfilled`");
+                        // Long enough for another that has looked, and is about to take it.
+                        for _ in 0..4 {
+                            yield_now().await;
+                        }
+                        let turn = taken.fetch_add(1, Ordering::SeqCst);
+                        holding.fetch_sub(1, Ordering::SeqCst);
+                        let why = || "not yet".to_owned();
+                        let end = match turn {
+                            2 | 5 if drops => {
+                                drop(tx);
+                                continue;
+                            }
+                            0..10 if turn % 3 == 0 => End::Pending,
+                            0..10 if turn % 3 == 1 => End::Interrupted(why()),
+                            0..10 => End::Failed(why()),
+                            _ => End::Fulfilled,
+                        };
+                        if ok(store.end(tx, end).await) == State::Fulfilled {
+                            fulfilled.store(true, Ordering::SeqCst);
+                        }
+                    }
+                })
+            });
+            let crowd: Vec<_> = crowd.collect();
+            start.send(()).expect("they wait");
+            for end in join_all(crowd).await {
+                joined(end);
+            }
+            self.fulfilled(&claim, ONE_ATTEMPT).await;
+        }
+    }
+
+    async fn fulfilled_is_for_good(self, make: &impl AsyncFn() -> S) -> Self {
+        let claims: Vec<_> = (0..3).map(|_| self.claim()).collect();
+        let doubt = End::InDoubt("timed out".to_owned());
+        for (claim, how) in claims.iter().zip(0..) {
+            let (tx, _) = self.run(claim, FOR_GOOD).await;
+            if how == 0 {
+                self.end(claim, tx, End::Fulfilled, State::Fulfilled).await;
+                continue;
+            }
+            self.end(claim, tx, doubt.clone(), State::InDoubt).await;
+            if how == 1 {
+                let (tx, _) = self.doubt(claim, FOR_GOOD).await;
+                self.end(claim, tx, End::WasFulfilled, State::Fulfilled).await;
+            } else {
+                FOR_GOOD.check(ok(self.one.resolve(claim.id(), true).await), claim, "not resolved");
+            }
+        }
+        // In a crowd, too: a duplicate is not `Busy` because another one is looked up.
+        let crowd = (0..CROWD * claims.len()).map(|n| {
+            let (store, claim) = (self.one.clone(), claims[n % claims.len()].clone());
+            spawn(async move { matches!(ok(store.begin(&claim).await), Begin::Fulfilled) })
+        });
+        for fulfilled in join_all(crowd).await {
+            FOR_GOOD.check(joined(fulfilled), &claims[0], "of a crowd, not all get `Fulfilled`");
+        }
+        let kit = self.reopened(make).await;
+        for claim in &claims {
+            kit.fulfilled(claim, FOR_GOOD).await;
+        }
+        kit
+    }
+
+    async fn leaves_a_trace(self, make: &impl AsyncFn() -> S) -> Self {
+        let (cut_off, in_doubt, failed) = (self.claim(), self.claim(), self.claim());
+        let (tx, _) = self.run(&failed, TRACE).await;
+        self.end(&failed, tx, End::Failed("no such user".to_owned()), State::Failed).await;
+        let (tx, _) = self.run(&in_doubt, TRACE).await;
+        self.end(&in_doubt, tx, End::InDoubt("timed out".to_owned()), State::InDoubt).await;
+        let (tx, _) = self.run(&cut_off, TRACE).await;
+        if self.kind == Kind::Journal {
+            let recorded = ok(self.two.get(cut_off.id()).await).is_some();
+            TRACE.check(recorded, &cut_off, "a second connection does not see that it began");
+        }
+        drop(tx);
+        let kit = self.reopened(make).await;
+        match (kit.kind, kit.after_drop(&cut_off).await) {
+            (Kind::Journal, Some(Begin::InDoubt { .. }) | None) => {}
+            (Kind::Transactional, Some(Begin::Run { tx, .. })) => {
+                kit.end(&cut_off, tx, End::Fulfilled, State::Fulfilled).await;
+            }
+            (_, Some(answer)) => TRACE.wrong(&cut_off, &answer, "its trace"),
+            (_, None) => unreachable!("only a journal is busy after a drop"),
+        }
+        let (tx, attempt) = kit.run(&failed, TRACE).await;
+        TRACE.check(attempt == 2, &failed, format_args!("attempt 2 is called {attempt}"));
+        kit.end(&failed, tx, End::Fulfilled, State::Fulfilled).await;
+        drop(kit.doubt(&in_doubt, TRACE).await);
+        match kit.after_drop(&in_doubt).await {
+            Some(Begin::InDoubt { .. }) | None => {}
+            Some(answer) => TRACE.wrong(&in_doubt, &answer, "`InDoubt`"),
+        }
+        kit
+    }
+}
+
+fn claim(id: u64, promoter: u64, amount: &str, unit: &str, cust_id: &str) -> Claim {
+    let body = json!({
+        "event": { "type": "fulfilment_pending" },
+        "data": {
+            "id": id, "amount": amount, "unit": unit,
+            "promoter": { "id": promoter, "cust_id": cust_id },
+        },
+    });
+    match Fulfilment::decode(body.to_string()) {
+        Ok(fulfilment) => Claim::new(&fulfilment).with_attempt_within(Duration::from_secs(1)),
+        Err(error) => panic!("the kit's own payload is wrong: {error}"),
     }
 }
 
 fn name<Tx>(answer: &Begin<Tx>) -> &'static str {
     match answer {
-        Begin::Granted => "`Granted`",
-        Begin::Busy => "`Busy`",
         Begin::Run { .. } => "`Run`",
         Begin::InDoubt { .. } => "`InDoubt`",
+        Begin::Fulfilled => "`Fulfilled`",
+        Begin::Busy => "`Busy`",
+        Begin::Mismatch => "`Mismatch`",
     }
 }
 

@@ -2,89 +2,76 @@ use serde_json::{Value, json};
 
 use super::Payload;
 
-/// A variant of a payload, made by [`Payload::oddities`], where there is an example.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Oddity {
-    /// What is odd about it.
-    pub name: &'static str,
-    /// What a right receiver makes of it.
-    pub expect: Expect,
-    /// The bytes to send.
-    pub payload: Payload,
+/// A variant of a payload.
+pub(super) struct Oddity {
+    pub(super) name: &'static str,
+    pub(super) expect: Expect,
+    pub(super) payload: Payload,
 }
 
-/// What a right receiver makes of a [`Payload`].
-///
-/// ```
-/// use tower_firstpromoter::testkit::{Expect, Payload};
-///
-/// let unit = Payload::new(1).oddities().find(|oddity| oddity.name == "data.unit is cash").unwrap();
-/// assert_eq!(unit.expect, Expect::HandlerDecides);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Expect {
-    /// It grants it: nothing that is needed to grant is missing.
-    Granted,
-    /// It grants it and says so, or does neither: the handler knows.
+/// What a correct receiver does with a payload.
+#[derive(Clone, Copy)]
+pub(super) enum Expect {
+    /// Fulfils it: nothing that is needed is missing.
+    Fulfilled,
+    /// Fulfils it and answers `200`, or does neither: the handler decides.
     HandlerDecides,
-    /// It neither grants it nor answers with `200`.
+    /// Neither fulfils it nor answers `200`.
     Refused,
-    /// It does not grant it, and any answer will do.
+    /// Does not fulfil it; any answer will do.
     Ignored,
 }
 
-use Expect::{Granted, HandlerDecides, Ignored, Refused};
+use Expect::{Fulfilled, HandlerDecides, Ignored, Refused};
 
-/// What is odd, what is right, and how it is made.
+/// The name, what to expect, and how it is made.
 type Row = (&'static str, Expect, fn(Payload) -> Payload);
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
-    // Nothing here is needed to grant, or it is all there in another spelling.
-    ("an old payload", Granted, |p| p.without("/data/has_issues").without("/data/status").without("/data/promoter/status").without("/data/date_paid").without("/data/due_date").without("/data/promoter/profile")),
-    ("ids are strings of digits", Granted, |p| { let p = text(p, "/event/id"); let p = text(p, "/data/id"); text(p, "/data/promoter/id") }),
-    ("data.amount is a string", Granted, |p| text(p, "/data/amount")),
-    ("data.amount has a fraction of zero", Granted, |p| float(p, "/data/amount")),
-    ("data.id needs 63 bits", Granted, |p| { let id = i64::MAX as u64 - p.id(); p.renumbered(id) }),
-    ("data comes before event", Granted, |p| { let all = members(&p); Payload::raw(p.id(), format!(r#"{{"data":{},"event":{}}}"#, all["data"], all["event"])) }),
-    ("white space everywhere", Granted, |p| Payload::raw(p.id(), format!("\r\n{:#}\r\n", members(&p)))),
-    ("members nobody knows yet", Granted, |p| p.with("/data/new", json!([{"a": 1}])).with("/event/new", 1).with("/new", true).with("/data/promoter/new", json!({}))),
-    ("data.has_issues is true", Granted, |p| p.with("/data/has_issues", true)),
-    ("data.status is null", Granted, |p| p.with("/data/status", Value::Null)),
-    ("event has a type only", Granted, |p| p.without("/event/id").without("/event/created_at")),
-    ("event.created_at is null", Granted, |p| p.with("/event/created_at", Value::Null)),
-    ("data.date_paid and data.due_date are dates", Granted, |p| p.with("/data/date_paid", "2023-08-24T00:00:00.000Z").with("/data/due_date", "2023-09-01")),
-    ("data.reward is null", Granted, |p| p.with("/data/reward", Value::Null)),
-    ("data.reward is absent", Granted, |p| p.without("/data/reward")),
-    ("data.reward.amount is 0", Granted, |p| p.with("/data/reward/amount", 0)),
-    ("data.reward.amount is another", Granted, |p| p.with("/data/reward/amount", 9999)),
-    ("data.reward.type is null", Granted, |p| p.with("/data/reward/type", Value::Null)),
-    ("data.campaign is null", Granted, |p| p.with("/data/campaign", Value::Null)),
-    ("data.campaign is absent", Granted, |p| p.without("/data/campaign")),
-    ("data.campaign has the three members that are always there", Granted, |p| p.with("/data/campaign", json!({"id": 17_476, "name": "Campaign Name", "landing_url": ""}))),
-    ("data.campaign.default_webhook_url is empty", Granted, |p| p.with("/data/campaign/default_webhook_url", "")),
-    ("data.campaign has a member of another type", Granted, |p| p.with("/data/campaign/color", json!([66, 165, 245])).with("/data/campaign/private", "no")),
-    ("the promoter has secrets of null", Granted, |p| p.with("/data/promoter/auth_token", Value::Null).with("/data/promoter/temp_password", Value::Null)),
-    ("the promoter has a parent", Granted, |p| p.with("/data/promoter/parent_promoter_id", 5_272_968)),
-    ("the promoter has balances below zero", Granted, |p| p.with("/data/promoter/current_balance", json!({"cash": -1250, "credits": -150.5})).with("/data/promoter/pending_balance", json!({"a new unit": -1}))),
-    ("the promoter has balances of null", Granted, |p| p.with("/data/promoter/current_balance", Value::Null).with("/data/promoter/earnings_balance", Value::Null)),
-    ("the promoter has no balances", Granted, |p| p.without("/data/promoter/current_balance").without("/data/promoter/earnings_balance").without("/data/promoter/paid_balance")),
-    ("the promoter has a profile of null", Granted, |p| p.with("/data/promoter/profile", Value::Null)),
-    ("the promoter has no profile", Granted, |p| p.without("/data/promoter/profile")),
-    ("the promoter has a profile in part", Granted, |p| p.with("/data/promoter/profile", json!({"id": 1, "first_name": null, "last_name": ""}))),
-    ("the promoter has an address of two lines", Granted, |p| p.with("/data/promoter/profile/address", "1 Invented Street\r\nSpringfield\u{2028}\u{0}")),
-    ("the promoter has no social accounts", Granted, |p| p.with("/data/promoter/profile/social_accounts", json!({}))),
-    ("the promoter has social accounts of another type", Granted, |p| p.with("/data/promoter/profile/social_accounts", json!([]))),
-    ("the promoter has new social accounts", Granted, |p| p.with("/data/promoter/profile/social_accounts", json!({"tiktok": {"url": "x"}, "twitch": null}))),
-    ("the promoter has a name in other letters", Granted, |p| p.with("/data/promoter/profile/first_name", "Łucja 🎁 \"q\" \\ \u{7f}")),
-    ("the promoter has no list of promotions", Granted, |p| p.without("/data/promoter/promotions")),
-    ("the promoter has promotions of null", Granted, |p| p.with("/data/promoter/promotions", Value::Null)),
-    ("the promoter has 3 promotions", Granted, |p| p.promotions(3)),
-    ("the promoter has 200 promotions", Granted, |p| p.promotions(200)),
+    // Complete: nothing that is needed is missing, or it is there in another spelling.
+    ("an old payload", Fulfilled, |p| p.without("/data/has_issues").without("/data/status").without("/data/promoter/status").without("/data/date_paid").without("/data/due_date").without("/data/promoter/profile")),
+    ("ids are strings of digits", Fulfilled, |p| { let p = text(p, "/event/id"); let p = text(p, "/data/id"); text(p, "/data/promoter/id") }),
+    ("data.amount is a string", Fulfilled, |p| text(p, "/data/amount")),
+    ("data.amount has a fraction of zero", Fulfilled, |p| float(p, "/data/amount")),
+    ("data.id needs 63 bits", Fulfilled, |p| { let id = i64::MAX as u64 - p.id(); p.renumbered(id) }),
+    ("data comes before event", Fulfilled, |p| { let all = members(&p); Payload::raw(p.id(), format!(r#"{{"data":{},"event":{}}}"#, all["data"], all["event"])) }),
+    ("white space everywhere", Fulfilled, |p| Payload::raw(p.id(), format!("\r\n{:#}\r\n", members(&p)))),
+    ("unknown members", Fulfilled, |p| p.with("/data/new", json!([{"a": 1}])).with("/event/new", 1).with("/new", true).with("/data/promoter/new", json!({}))),
+    ("data.has_issues is true", Fulfilled, |p| p.with("/data/has_issues", true)),
+    ("data.status is null", Fulfilled, |p| p.with("/data/status", Value::Null)),
+    ("event has a type only", Fulfilled, |p| p.without("/event/id").without("/event/created_at")),
+    ("event.created_at is null", Fulfilled, |p| p.with("/event/created_at", Value::Null)),
+    ("data.date_paid and data.due_date are dates", Fulfilled, |p| p.with("/data/date_paid", "2023-08-24T00:00:00.000Z").with("/data/due_date", "2023-09-01")),
+    ("data.reward is null", Fulfilled, |p| p.with("/data/reward", Value::Null)),
+    ("data.reward is absent", Fulfilled, |p| p.without("/data/reward")),
+    ("data.reward.amount is 0", Fulfilled, |p| p.with("/data/reward/amount", 0)),
+    ("data.reward.amount is another", Fulfilled, |p| p.with("/data/reward/amount", 9999)),
+    ("data.reward.type is null", Fulfilled, |p| p.with("/data/reward/type", Value::Null)),
+    ("data.campaign is null", Fulfilled, |p| p.with("/data/campaign", Value::Null)),
+    ("data.campaign is absent", Fulfilled, |p| p.without("/data/campaign")),
+    ("data.campaign has the three members that are always there", Fulfilled, |p| p.with("/data/campaign", json!({"id": 17_476, "name": "Campaign Name", "landing_url": ""}))),
+    ("data.campaign.default_webhook_url is empty", Fulfilled, |p| p.with("/data/campaign/default_webhook_url", "")),
+    ("data.campaign has a member of another type", Fulfilled, |p| p.with("/data/campaign/color", json!([66, 165, 245])).with("/data/campaign/private", "no")),
+    ("the promoter has secrets of null", Fulfilled, |p| p.with("/data/promoter/auth_token", Value::Null).with("/data/promoter/temp_password", Value::Null)),
+    ("the promoter has a parent", Fulfilled, |p| p.with("/data/promoter/parent_promoter_id", 5_272_968)),
+    ("the promoter has balances below zero", Fulfilled, |p| p.with("/data/promoter/current_balance", json!({"cash": -1250, "credits": -150.5})).with("/data/promoter/pending_balance", json!({"a new unit": -1}))),
+    ("the promoter has balances of null", Fulfilled, |p| p.with("/data/promoter/current_balance", Value::Null).with("/data/promoter/earnings_balance", Value::Null)),
+    ("the promoter has no balances", Fulfilled, |p| p.without("/data/promoter/current_balance").without("/data/promoter/earnings_balance").without("/data/promoter/paid_balance")),
+    ("the promoter has a profile of null", Fulfilled, |p| p.with("/data/promoter/profile", Value::Null)),
+    ("the promoter has no profile", Fulfilled, |p| p.without("/data/promoter/profile")),
+    ("the promoter has a profile in part", Fulfilled, |p| p.with("/data/promoter/profile", json!({"id": 1, "first_name": null, "last_name": ""}))),
+    ("the promoter has an address of two lines", Fulfilled, |p| p.with("/data/promoter/profile/address", "1 Invented Street\r\nSpringfield\u{2028}\u{0}")),
+    ("the promoter has no social accounts", Fulfilled, |p| p.with("/data/promoter/profile/social_accounts", json!({}))),
+    ("the promoter has social accounts of another type", Fulfilled, |p| p.with("/data/promoter/profile/social_accounts", json!([]))),
+    ("the promoter has new social accounts", Fulfilled, |p| p.with("/data/promoter/profile/social_accounts", json!({"tiktok": {"url": "x"}, "twitch": null}))),
+    ("the promoter has a name in other letters", Fulfilled, |p| p.with("/data/promoter/profile/first_name", "Łucja 🎁 \"q\" \\ \u{7f}")),
+    ("the promoter has no list of promotions", Fulfilled, |p| p.without("/data/promoter/promotions")),
+    ("the promoter has promotions of null", Fulfilled, |p| p.with("/data/promoter/promotions", Value::Null)),
+    ("the promoter has 3 promotions", Fulfilled, |p| p.promotions(3)),
+    ("the promoter has 200 promotions", Fulfilled, |p| p.promotions(200)),
 
-    // Who it is for, how much of what: these the application may have to leave alone.
+    // Complete, and for the application to decide on: customer, amount, unit.
     ("cust_id is empty", HandlerDecides, |p| p.cust_id("")),
     ("cust_id is null", HandlerDecides, |p| p.with("/data/promoter/cust_id", Value::Null)),
     ("cust_id is absent", HandlerDecides, |p| p.without("/data/promoter/cust_id")),
@@ -108,7 +95,7 @@ const ROWS: &[Row] = &[
     ("data.unit is discount", HandlerDecides, |p| p.unit("discount")),
     ("data.unit is a new one", HandlerDecides, |p| p.unit("coffees")),
 
-    // Not pending, or not complete.
+    // Not pending, or incomplete.
     ("data.status is processing", Refused, |p| p.with("/data/status", "processing")),
     ("data.status is failed", Refused, |p| p.with("/data/status", "failed")),
     ("data.status is cancelled", Refused, |p| p.with("/data/status", "cancelled")),
@@ -128,14 +115,14 @@ const ROWS: &[Row] = &[
     ("data is an array", Refused, |p| p.with("/data", json!([]))),
     ("event.type is absent", Refused, |p| p.without("/event/type")),
     ("event is null", Refused, |p| p.with("/event", Value::Null)),
-    ("a test delivery", Refused, |p| Payload::raw(p.id(), Payload::test_delivery())),
+    ("a test delivery", Refused, |p| Payload::raw(p.id(), r#"{"event":{"type":"fulfilment_pending"},"data":{"test":true}}"#)),
     ("an empty object", Refused, |p| Payload::raw(p.id(), "{}")),
     ("an empty body", Refused, |p| Payload::raw(p.id(), "")),
     ("half a body", Refused, |p| { let bytes = p.to_bytes(); Payload::raw(p.id(), bytes.slice(..bytes.len() / 2)) }),
     ("two bodies", Refused, |p| Payload::raw(p.id(), [p.to_bytes(), p.to_bytes()].concat())),
     ("not UTF-8", Refused, |p| Payload::raw(p.id(), &b"{\"event\":{\"type\":\"fulfilment_pending\"},\"data\":\"\xff\"}"[..])),
 
-    // Other messages to the same URL, some of which carry a reward as well.
+    // Other events to the same URL, some of which look complete.
     ("the event promoter_signs_up", Ignored, |p| p.with("/event/type", "promoter_signs_up")),
     ("the event promoter_accepted", Ignored, |p| p.with("/event/type", "promoter_accepted")),
     ("the event lead_becomes_referral", Ignored, |p| p.with("/event/type", "lead_becomes_referral")),
@@ -144,6 +131,8 @@ const ROWS: &[Row] = &[
     ("an event of the newer webhooks", Ignored, |p| Payload::raw(p.id(), r#"{"event_id":"1","event_type":"commission.updated","action":"update","entity_type":"commission","entity_id":1,"changes":{"status":["pending","approved"]},"data":{"id":1},"timestamp":"2026-01-01T00:00:00Z"}"#)),
 ];
 
+/// Every oddity that the sender's documents and examples show, and what must never be fulfilled, as
+/// variants of `template` with ids that follow its own.
 pub(super) fn all(template: &Payload) -> impl Iterator<Item = Oddity> {
     (template.id() + 1..).zip(ROWS).map(|(id, (name, expect, make))| Oddity {
         name,

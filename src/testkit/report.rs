@@ -1,54 +1,194 @@
-use std::fmt;
+use std::{fmt, time::Duration};
 
-use super::Course;
+use http::StatusCode;
 
-/// What an [`audit`](super::FirstPromoter::audit) has found, where there is an example.
+use crate::{Verdict, event::FulfilmentId};
+
+/// A disturbance of the first two deliveries of a fulfilment; later ones arrive undisturbed.
 ///
-/// `Display` prints the faults, a line each.
+/// The second delivery keeps the `event.id` of the first, as a retry may or may not. See
+/// [`FirstPromoter::send`](super::FirstPromoter::send) for an example.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mishap {
+    /// None.
+    None,
+    /// The receiver's answer is lost.
+    AnswerLost,
+    /// The sender hangs up after this time, and the receiver's future is dropped, as servers do.
+    HangUp(Duration),
+    /// The sender hangs up when the receiver's future is pending for the n-th time: between two of
+    /// its steps.
+    HangUpAtWait(usize),
+    /// The first delivery arrives this many times at once, with two `event.id`s.
+    Duplicates(usize),
+    /// The first delivery arrives once more after everything has ended.
+    LateCopy,
+}
+
+/// The status of a fulfilment at FirstPromoter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Answered with `200`, or completed by API.
+    Completed,
+    /// Not sent yet, or answered with another `2xx`.
+    Pending,
+    /// Pending, and the last of seven retries was answered with an error or not at all. It is not
+    /// sent again.
+    HasIssues,
+}
+
+/// What a receiver did wrong with a fulfilment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// It answered `200` before it was fulfilled, or it never was.
+    FalseOk,
+    /// It was fulfilled more than once.
+    FulfilledTwice,
+    /// It must not be fulfilled, and was: a test delivery, another event, a fulfilment that is not
+    /// pending, or one from a stranger.
+    WronglyFulfilled,
+    /// It was fulfilled, and FirstPromoter got no `200`, so that it stays pending.
+    NoOk,
+    /// It was never fulfilled, although the delivery was complete.
+    Lost,
+}
+
+/// One delivery of a fulfilment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Delivery {
+    /// When it was sent, from the first one.
+    pub at: Duration,
+    /// How long it took.
+    pub took: Duration,
+    /// The answer's status; `None` if no answer reached FirstPromoter.
+    pub status: Option<StatusCode>,
+    /// The verdict of the [`Webhook`](crate::Webhook) that answered, from the response's extensions or
+    /// the code in its body.
+    pub verdict: Option<Verdict>,
+    /// How it ended: the verdict's code, or else `no_verdict`, `timed_out`, `hung_up`, `answer_lost`
+    /// or `broken_off`.
+    pub reason: &'static str,
+    /// How often it was fulfilled at the moment of a `200`, counted by an
+    /// [`audit`](super::FirstPromoter::audit).
+    pub fulfilled: Option<usize>,
+}
+
+/// The deliveries of one fulfilment, and how they ended. `Display` prints one line.
+///
+/// See [`FirstPromoter::send`](super::FirstPromoter::send) for an example.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Case {
+    /// The mishap or the oddity.
+    pub name: String,
+    /// The fulfilment's id.
+    pub id: FulfilmentId,
+    /// Its deliveries, in the order in which they ended.
+    pub deliveries: Vec<Delivery>,
+    /// Its status at the end.
+    pub status: Status,
+    /// How often it was fulfilled, counted by an [`audit`](super::FirstPromoter::audit).
+    pub fulfilled: Option<usize>,
+    /// What is wrong with that, judged by an [`audit`](super::FirstPromoter::audit).
+    pub fault: Option<Fault>,
+}
+
+/// The result of an [`audit`](super::FirstPromoter::audit), where there is an example.
+///
+/// `Display` prints one line for each fault.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Report(Vec<Course>);
+pub struct Report(pub(super) Vec<Case>);
 
 impl Report {
-    pub(super) fn new(courses: Vec<Course>) -> Self {
-        Self(courses)
-    }
-
-    /// Every reward that was sent.
-    ///
-    /// ```
-    /// use tower_firstpromoter::testkit::Report;
-    ///
-    /// fn print(report: &Report) {
-    ///     report.courses().iter().for_each(|course| println!("{course}"));
-    /// }
-    /// ```
-    pub fn courses(&self) -> &[Course] {
+    /// Returns every case that was tried.
+    pub fn cases(&self) -> &[Case] {
         &self.0
     }
 
-    /// Those with which something went wrong, as in the example of
-    /// [`audit`](super::FirstPromoter::audit).
-    pub fn faults(&self) -> impl Iterator<Item = &Course> {
-        self.0.iter().filter(|course| course.fault.is_some())
+    /// Returns the cases with a fault.
+    pub fn faults(&self) -> impl Iterator<Item = &Case> {
+        self.0.iter().filter(|case| case.fault.is_some())
     }
 
-    /// Passes if the receiver did everything right. See [`audit`](super::FirstPromoter::audit) for an
-    /// example.
+    /// Asserts that there is no fault.
     ///
     /// # Panics
     ///
-    /// If not, with what it did wrong.
+    /// If there is one; prints all of them.
     #[track_caller]
     pub fn assert_ok(&self) {
         assert!(self.faults().next().is_none(), "{self}");
     }
 }
 
+impl fmt::Display for Mishap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("no mishap"),
+            Self::AnswerLost => f.write_str("the answer is lost"),
+            Self::HangUp(after) => write!(f, "the sender hangs up after {after:?}"),
+            Self::HangUpAtWait(wait) => write!(f, "the sender hangs up at wait {wait}"),
+            Self::Duplicates(copies) => write!(f, "{copies} deliveries at once"),
+            Self::LateCopy => f.write_str("a copy arrives late"),
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Completed => "completed",
+            Self::Pending => "pending",
+            Self::HasIssues => "has_issues",
+        })
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::FalseOk => "answered 200 while it was not fulfilled",
+            Self::FulfilledTwice => "fulfilled more than once",
+            Self::WronglyFulfilled => "fulfilled, which it must not be",
+            Self::NoOk => "fulfilled, but never answered 200",
+            Self::Lost => "never fulfilled",
+        })
+    }
+}
+
+impl fmt::Display for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.status {
+            Some(status) => write!(f, "{} {}", status.as_u16(), self.reason),
+            None => f.write_str(self.reason),
+        }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (fulfilment {}): ", self.name, self.id)?;
+        for delivery in &self.deliveries {
+            write!(f, "{delivery}, ")?;
+        }
+        write!(f, "left {}", self.status)?;
+        if let Some(fulfilled) = self.fulfilled {
+            write!(f, ", fulfilled {fulfilled} times")?;
+        }
+        match self.fault {
+            Some(fault) => write!(f, ": {fault}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let faults = self.faults().count();
-        write!(f, "{faults} of {} rewards went wrong", self.0.len())?;
-        self.faults().try_for_each(|course| write!(f, "\n- {course}"))
+        write!(f, "{} of {} cases have a fault", self.faults().count(), self.0.len())?;
+        self.faults().try_for_each(|case| write!(f, "\n- {case}"))
     }
 }

@@ -1,5 +1,4 @@
 use std::{
-    error::Error,
     fmt,
     future::{Future, poll_fn},
     panic::AssertUnwindSafe,
@@ -18,14 +17,18 @@ use futures::{
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
+use serde_json::Value;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tower::Service;
 
-use super::{Attempt, Course, Expect, Fault, Mishap, Payload, Report, Shown};
+use super::{
+    Account, Case, Delivery, Fault, Mishap, Payload, Report, Status,
+    oddity::{self, Expect},
+};
 use crate::{BoxError, Verdict, event::FulfilmentId};
 
-/// After which the sender gives up on a delivery. Documented.
-const TIME_OUT: Duration = Duration::from_secs(15);
+/// How long the sender waits for an answer. Documented.
+const SENDER_WITHIN: Duration = Duration::from_secs(15);
 
 /// After a first delivery that ended in an error. Documented, "throughout the day".
 const RETRIES: u32 = 7;
@@ -33,35 +36,43 @@ const RETRIES: u32 = 7;
 /// The spacing is unpublished; this one spreads the retries over the day.
 const RETRY_EVERY: Duration = Duration::from_secs(3 * 60 * 60);
 
-/// How often a reward that is left pending is looked at again here.
+/// How often a fulfilment that is left pending is sent again here.
 const CHECKS: u32 = 3;
 
-/// As much of an answer as the sender keeps.
+/// How much of an answer the sender keeps.
 const ANSWER_KEPT: usize = 1_000;
 
-/// Plays FirstPromoter against a service, as far as its protocol is known: 15 seconds for an answer,
-/// 7 retries over the day, a reward that is left pending fired again at the next checks, and
-/// `has_issues` after the last error.
+/// Simulates FirstPromoter against a service, as far as its protocol is known.
 ///
-/// The service is the application under test as a whole, or a [`Webhook`](crate::Webhook) alone;
-/// cheap to clone, and shared by the clones.
+/// It waits 15 seconds for an answer. After an error it sends a fulfilment again, up to 7 times in the
+/// day, and then holds it as pending with `has_issues`. What is left pending is sent again on the
+/// next days.
 ///
-/// The day passes at once on tokio's paused clock (`#[tokio::test(start_paused = true)]`). That
-/// clock runs ahead of real databases and sockets, so for an application which talks to them leave
-/// it running, and shorten the day with [`retry_every`](FirstPromoter::retry_every).
+/// The service is the whole application under test or a [`Webhook`](crate::Webhook) alone. Clones
+/// share it, and the fulfilments.
+///
+/// The day passes at once on tokio's paused clock (`#[tokio::test(start_paused = true)]`). That clock
+/// runs ahead of real databases and sockets: for an application that talks to them leave it running,
+/// and shorten the day with [`retry_every`](FirstPromoter::retry_every).
 ///
 /// ```
-/// # use std::convert::Infallible;
-/// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn};
-/// use tower_firstpromoter::testkit::{FirstPromoter, Mishap, Payload, Shown};
+/// # use std::{convert::Infallible, time::Duration};
+/// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, store::MemoryStore};
+/// use tower_firstpromoter::testkit::{FirstPromoter, Mishap, Payload, Status};
 ///
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
-/// # let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, Infallible>(Outcome::Fulfilled));
-/// # let app = Webhook::new(handler, Access::query("key", "at least sixteen bytes"));
-/// let sender = FirstPromoter::new(app, "/webhooks/firstpromoter?key=at+least+sixteen+bytes");
-/// let course = sender.send(&Payload::new(1), Mishap::None).await;
-/// assert_eq!(course.shown, Shown::Fulfilled);
-/// # }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let access = Access::bearer("at least sixteen bytes")?;
+/// let handler = fulfil_fn(async |_: Fulfilment| Err::<Outcome, _>("not today"));
+/// let webhook = Webhook::new(handler, MemoryStore::new(10), access);
+/// let sender = FirstPromoter::new(webhook, "/")
+///     .header(http::header::AUTHORIZATION, "Bearer at least sixteen bytes".parse()?)
+///     .retry_every(Duration::from_millis(10));
+/// let case = sender.send(&Payload::new(1), Mishap::None).await;
+/// assert_eq!((case.deliveries.len(), case.status), (8, Status::HasIssues));
+///
+/// let case = sender.retries(0).send(&Payload::new(2), Mishap::None).await;
+/// assert_eq!(case.deliveries.len(), 1);
+/// # Ok(()) }
 /// ```
 #[derive(Clone)]
 pub struct FirstPromoter {
@@ -70,30 +81,29 @@ pub struct FirstPromoter {
     headers: HeaderMap,
     retry_every: Duration,
     retries: u32,
+    account: Account,
 }
 
 /// The service, without its types.
 type Post =
     dyn Fn(Request<Full<Bytes>>) -> BoxFuture<'static, Result<Answer, BoxError>> + Send + Sync;
 
-/// What came back, as far as it matters.
 struct Answer {
     status: StatusCode,
     verdict: Option<Verdict>,
 }
 
 impl FirstPromoter {
-    /// A sender of deliveries to `url`, as it would be given to FirstPromoter: with the secret in
-    /// it, and with or without a host. A `user:password@` in front of the host is sent as HTTP
-    /// Basic.
+    /// Creates a sender to `url`, as it would be given to FirstPromoter: with the secret in it, and
+    /// with or without a host. A `user:password@` is sent as HTTP Basic.
     ///
     /// An axum `Router`, an [`Intercept`](crate::intercept::Intercept) and a
-    /// [`Webhook`](crate::Webhook) all fit. A service for one particular type of body does after
-    /// tower's `map_request`. See [`FirstPromoter`] for an example.
+    /// [`Webhook`](crate::Webhook) all fit; a service for one particular type of body does after
+    /// tower's `map_request`.
     ///
     /// # Panics
     ///
-    /// If `url` is no URL.
+    /// If `url` is not a URL.
     #[track_caller]
     pub fn new<S, B>(service: S, url: &str) -> Self
     where
@@ -113,94 +123,57 @@ impl FirstPromoter {
             let service = service.lock().unwrap_or_else(PoisonError::into_inner).clone();
             Box::pin(post(service, request))
         };
-        let headers = HeaderMap::new();
-        let (retry_every, retries) = (RETRY_EVERY, RETRIES);
-        Self { post: Arc::new(post), uri, headers, retry_every, retries }
+        Self {
+            post: Arc::new(post),
+            uri,
+            headers: HeaderMap::new(),
+            retry_every: RETRY_EVERY,
+            retries: RETRIES,
+            account: Account::new(),
+        }
     }
 
-    /// Adds a header to each delivery, as a proxy in front of the application would.
-    ///
-    /// ```
-    /// # use std::convert::Infallible;
-    /// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn};
-    /// # use tower_firstpromoter::testkit::FirstPromoter;
-    /// use http::{HeaderValue, header::AUTHORIZATION};
-    ///
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
-    /// # let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, Infallible>(Outcome::Fulfilled));
-    /// let app = Webhook::new(handler, Access::bearer("at least sixteen bytes"));
-    /// let sender = FirstPromoter::new(app, "/webhooks/firstpromoter")
-    ///     .header(AUTHORIZATION, HeaderValue::from_static("Bearer at least sixteen bytes"));
-    /// sender.check_path().await.unwrap();
-    /// # }
-    /// ```
+    /// Adds a header to each delivery, as a proxy in front of the application does.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
     }
 
-    /// The time from a delivery that ended in an error to the next: 3 hours unless told otherwise. A
-    /// reward that is left pending is fired again after 8 times that.
-    ///
-    /// ```
-    /// # use std::{convert::Infallible, time::Duration};
-    /// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn};
-    /// # use tower_firstpromoter::testkit::{FirstPromoter, Mishap, Payload, Shown};
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() { // the real clock
-    /// let handler = fulfil_fn(async |_: Fulfilment| Err::<Outcome, _>("not today"));
-    /// # let app = Webhook::new(handler, Access::anyone());
-    /// let sender = FirstPromoter::new(app, "/").retry_every(Duration::from_millis(10));
-    /// let course = sender.send(&Payload::new(1), Mishap::None).await;
-    /// assert_eq!(course.attempts.len(), 8);
-    /// assert_eq!(course.shown, Shown::HasIssues);
-    /// # }
-    /// ```
+    /// Sets the time between a delivery that ended in an error and the next. Default: 3 hours. What is
+    /// left pending is sent again after 8 times that.
     #[must_use]
     pub fn retry_every(mut self, duration: Duration) -> Self {
         self.retry_every = duration;
         self
     }
 
-    /// How often a delivery that ended in an error is sent again: 7 times unless told otherwise.
-    ///
-    /// With 0, a reward that is left pending is not fired again, either: there is one delivery.
-    ///
-    /// ```
-    /// # use std::convert::Infallible;
-    /// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn};
-    /// # use tower_firstpromoter::testkit::{FirstPromoter, Mishap, Payload, Shown};
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
-    /// let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, Infallible>(Outcome::Pending));
-    /// # let app = Webhook::new(handler, Access::anyone());
-    /// let course = FirstPromoter::new(app, "/").retries(0).send(&Payload::new(1), Mishap::None).await;
-    /// assert_eq!(course.attempts.len(), 1);
-    /// # }
-    /// ```
+    /// Sets how often a delivery that ended in an error is sent again. Default: 7. With 0, what is
+    /// left pending is not sent again either.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
         self
     }
 
-    /// Checks that a [`Webhook`](crate::Webhook) answers at this URL and lets this sender in, with a
-    /// delivery that cannot be granted.
+    /// Checks that a [`Webhook`](crate::Webhook) answers at this URL and accepts its secret, with a
+    /// delivery that cannot be fulfilled.
     ///
-    /// A mistyped path may well be answered with `200`, by a fallback that answers whatever it is
-    /// asked. FirstPromoter takes that for "granted".
+    /// A mistyped path may be answered with `200` by a fallback, and FirstPromoter takes that for
+    /// "fulfilled".
     ///
     /// # Errors
     ///
-    /// If something else answers, or the secret is wrong.
+    /// If something else answers, or the webhook refuses the secret.
     ///
     /// ```
     /// # use std::convert::Infallible;
-    /// # use tower::Layer;
-    /// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn};
+    /// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, store::MemoryStore};
     /// # use tower_firstpromoter::testkit::FirstPromoter;
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
     /// # let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, Infallible>(Outcome::Fulfilled));
-    /// let webhook = Webhook::new(handler, Access::query("key", "at least sixteen bytes"));
+    /// # let access = Access::query("key", "at least sixteen bytes").unwrap();
+    /// # let webhook = Webhook::new(handler, MemoryStore::new(10), access);
     /// let app = axum::Router::new()
     ///     .fallback(async || "the single page") // 200 for everything
     ///     .layer(webhook.at("/webhooks/firstpromoter"));
@@ -214,15 +187,15 @@ impl FirstPromoter {
     /// # }
     /// ```
     pub async fn check_path(&self) -> Result<(), NotIntercepted> {
-        match timeout(TIME_OUT, self.post(self.request(&Payload::raw(0, "{}")))).await {
+        match timeout(SENDER_WITHIN, self.post(self.request(&Payload::raw(0, "{}")))).await {
             Ok(Ok(Answer { verdict: Some(Verdict::NotAFulfilment), .. })) => Ok(()),
             Ok(Ok(Answer { verdict: Some(verdict), .. })) => Err(NotIntercepted::Refused(verdict)),
             Ok(Ok(Answer { status, verdict: None })) => Err(NotIntercepted::Elsewhere(status)),
-            Ok(Err(_)) | Err(_) => Err(NotIntercepted::Silent),
+            Ok(Err(_)) | Err(_) => Err(NotIntercepted::NoAnswer),
         }
     }
 
-    /// Sends one reward, with this going wrong on the way, until FirstPromoter is done with it.
+    /// Sends one fulfilment, disturbed by `mishap`, until FirstPromoter sends it no more.
     ///
     /// # Panics
     ///
@@ -230,114 +203,131 @@ impl FirstPromoter {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it hangs up.
+    /// Dropping the future hangs up.
     ///
     /// ```
     /// # use std::convert::Infallible;
-    /// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, once::MemoryStore};
-    /// use tower_firstpromoter::{Verdict, testkit::{FirstPromoter, Mishap, Payload, Shown}};
+    /// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, store::MemoryStore};
+    /// use tower_firstpromoter::{Verdict, testkit::{FirstPromoter, Mishap, Payload, Status}};
     ///
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
     /// # let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, Infallible>(Outcome::Fulfilled));
-    /// # let app = Webhook::new(handler, Access::anyone()).once(MemoryStore::new(10));
+    /// # let app = Webhook::new(handler, MemoryStore::new(10), Access::anyone());
     /// # let sender = FirstPromoter::new(app, "/");
-    /// let course = sender.send(&Payload::new(1), Mishap::AnswerLost).await;
+    /// let case = sender.send(&Payload::new(1), Mishap::AnswerLost).await;
     ///
-    /// assert_eq!(course.shown, Shown::Fulfilled);
-    /// assert_eq!(course.attempts.len(), 3); // two lost answers
-    /// assert_eq!(course.attempts[2].verdict, Some(Verdict::Granted));
+    /// assert_eq!(case.status, Status::Completed);
+    /// assert_eq!(case.deliveries.len(), 3); // two lost answers
+    /// assert_eq!(case.deliveries[2].verdict, Some(Verdict::Fulfilled));
     /// # }
     /// ```
-    pub async fn send(&self, payload: &Payload, mishap: Mishap) -> Course {
+    pub async fn send(&self, payload: &Payload, mishap: Mishap) -> Case {
         self.run(payload, mishap, &async |_| None).await
     }
 
-    /// Sends some 120 rewards, with every [`Mishap`] and every [oddity](Payload::oddities), and
-    /// judges what the receiver made of them. They equal this one but for their ids, which count up
-    /// from its `data.id`.
+    /// Sends some 120 fulfilments, one for each [`Mishap`] and each oddity of a payload that is known,
+    /// and judges what the receiver did with them. They equal `fulfilment` but for their ids, which
+    /// count up from its own.
     ///
-    /// `reward` is to be one that the application grants, so give it a `cust_id` and a `unit` that
-    /// the application knows. `granted` says how often the application has granted a reward: the
-    /// best place to look is the one where a user's reward ends up.
+    /// `fulfilment` must be one that the application fulfils: set a `cust_id` and a unit that it
+    /// knows. `times_fulfilled` counts how often the application has fulfilled an id, best where the
+    /// effect is stored. **The audit counts by fulfilment**: an application that only keeps a sum
+    /// (`months = months + 3`) must add a ledger to be testable. In SQL it takes three lines, of which
+    /// the second belongs into the transaction of the effect:
     ///
-    /// Where the URL has a query or a user, or there is an added [`header`](FirstPromoter::header),
-    /// a stranger tries as well, without them.
+    /// ```sql
+    /// CREATE TABLE ledger (fulfilment_id bigint NOT NULL); -- not unique: it is there to count
+    /// INSERT INTO ledger (fulfilment_id) VALUES ($1);      -- in the handler, beside the `UPDATE`
+    /// SELECT count(*) FROM ledger WHERE fulfilment_id = $1; -- in `times_fulfilled`
+    /// ```
+    ///
+    /// If the URL has a query or a user, or there is an added [`header`](FirstPromoter::header), a
+    /// stranger sends a fulfilment without them.
+    ///
+    /// [This module](super) shows an example.
     ///
     /// # Panics
     ///
     /// As [`send`](FirstPromoter::send).
-    ///
-    /// ```
-    /// # use std::{convert::Infallible, sync::{Arc, Mutex}};
-    /// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn};
-    /// use tower_firstpromoter::{once::MemoryStore, testkit::{Fault, FirstPromoter, Payload}};
-    ///
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
-    /// let db = Arc::new(Mutex::new(Vec::new()));
-    /// let grants = db.clone();
-    /// let handler = fulfil_fn(move |fulfilment: Fulfilment| {
-    ///     grants.lock().unwrap().push(fulfilment.id);
-    ///     async { Ok::<_, Infallible>(Outcome::Fulfilled) }
-    /// });
-    /// let webhook = Webhook::new(handler, Access::query("key", "at least sixteen bytes"));
-    /// let times_granted = async |id| db.lock().unwrap().iter().filter(|found| **found == id).count();
-    ///
-    /// // Without a store, a second delivery grants a second time.
-    /// let sender = FirstPromoter::new(webhook.clone(), "/?key=at+least+sixteen+bytes");
-    /// let report = sender.audit(&Payload::new(1), times_granted).await;
-    /// assert!(report.faults().all(|course| course.fault == Some(Fault::GrantedAgain)));
-    /// assert!(report.faults().any(|course| course.name == "the answer is lost"));
-    ///
-    /// // With one, all is well.
-    /// let sender = FirstPromoter::new(webhook.once(MemoryStore::new(1_000)), "/?key=at+least+sixteen+bytes");
-    /// sender.audit(&Payload::new(1_000), times_granted).await.assert_ok();
-    /// # }
-    /// ```
     pub async fn audit(
         &self,
-        reward: &Payload,
-        granted: impl AsyncFn(FulfilmentId) -> usize,
+        fulfilment: &Payload,
+        times_fulfilled: impl AsyncFn(FulfilmentId) -> usize,
     ) -> Report {
-        let count = async |id| Some(granted(id).await);
+        let count = async |id| Some(times_fulfilled(id).await);
         let count = &count;
-        let mut ids = reward.id()..;
-        let mut next = || reward.renumbered(ids.next().unwrap_or(u64::MAX));
-        let mut courses = Vec::new();
+        let mut ids = fulfilment.id()..;
+        let mut next = || fulfilment.renumbered(ids.next().unwrap_or(u64::MAX));
+        let mut cases = Vec::new();
 
         for mishap in mishaps() {
-            let course = self.run(&next(), mishap, count).await;
-            courses.push((course, Expect::Granted));
+            cases.push((self.run(&next(), mishap, count).await, Expect::Fulfilled));
         }
-        // At once and the youngest first; whoever tells rewards apart by who, what and how much
-        // takes them for one.
+        // At once and the youngest first: for a receiver that identifies fulfilments by promoter,
+        // amount and unit they are one.
         let mut equal: Vec<_> = (0..3).map(|_| next()).collect();
         equal.reverse();
         let equal = equal.iter().map(|payload| self.run(payload, Mishap::Duplicates(3), count));
-        for mut course in join_all(equal).await {
-            course.name = "equal rewards at once".to_owned();
-            courses.push((course, Expect::Granted));
+        for case in join_all(equal).await {
+            let name = "equal fulfilments at once".to_owned();
+            cases.push((Case { name, ..case }, Expect::Fulfilled));
         }
         if let Some(stranger) = self.stranger() {
-            let mut course = stranger.run(&next(), Mishap::None, count).await;
-            course.name = "without the secret".to_owned();
-            courses.push((course, Expect::Refused));
+            let case = stranger.run(&next(), Mishap::None, count).await;
+            cases.push((Case { name: "without the secret".to_owned(), ..case }, Expect::Refused));
         }
-        for oddity in next().oddities() {
-            let mut course = self.run(&oddity.payload, Mishap::None, count).await;
-            course.name = oddity.name.to_owned();
-            courses.push((course, oddity.expect));
+        for oddity in oddity::all(&next()) {
+            let case = self.run(&oddity.payload, Mishap::None, count).await;
+            cases.push((Case { name: oddity.name.to_owned(), ..case }, oddity.expect));
         }
 
-        // What an early answer left behind has ended by now.
+        // Work that an early answer left behind has ended by now.
         self.wait(1).await;
         let mut judged = Vec::new();
-        for (mut course, expect) in courses {
-            let times = granted(course.id).await;
-            course.granted = Some(times);
-            course.fault = fault(&course, times, expect);
-            judged.push(course);
+        for (case, expect) in cases {
+            let times = times_fulfilled(case.id).await;
+            let fault = fault(&case, times, expect);
+            judged.push(Case { fulfilled: Some(times), fault, ..case });
         }
-        Report::new(judged)
+        Report(judged)
+    }
+
+    /// Returns the account, which holds what was sent; its API is a tower service.
+    ///
+    /// ```
+    /// # use std::{convert::Infallible, time::Duration};
+    /// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, store::MemoryStore};
+    /// use tower_firstpromoter::{api, testkit::{FirstPromoter, Mishap, Payload, Status}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, Infallible>(Outcome::Fulfilled));
+    /// # let (store, access) = (MemoryStore::new(10), Access::query("key", "at least sixteen bytes")?);
+    /// # let webhook = Webhook::new(handler, store, access);
+    /// let down = tower::service_fn(async |_| Err::<http::Response<String>, _>("out of order"));
+    /// let sender = FirstPromoter::new(down, "/webhooks/firstpromoter");
+    /// let case = sender.send(&Payload::new(1), Mishap::None).await;
+    /// assert_eq!(case.status, Status::HasIssues); // it is not sent again
+    ///
+    /// let client = api::Client::new(sender.account(), "any key")?;
+    /// let report = webhook.reconcile(&client).await;
+    /// assert_eq!(report.fulfilled, [case.id]);
+    /// assert_eq!(sender.account().completed(), [case.id]);
+    /// # Ok(()) }
+    /// ```
+    pub fn account(&self) -> Account {
+        self.account.clone()
+    }
+
+    /// Holds what a payload is about as pending, if it is a pending fulfilment.
+    fn hold(&self, payload: &Payload) {
+        let event = payload.get("/event/type").and_then(Value::as_str);
+        let data = payload.get("/data").and_then(Value::as_object);
+        let pending = data.is_some_and(|data| {
+            matches!(data.get("status").and_then(Value::as_str), None | Some("pending"))
+        });
+        if event == Some("fulfilment_pending") && pending {
+            self.account.add(payload);
+        }
     }
 
     async fn run(
@@ -345,58 +335,64 @@ impl FirstPromoter {
         payload: &Payload,
         mishap: Mishap,
         count: &impl AsyncFn(FulfilmentId) -> Option<usize>,
-    ) -> Course {
+    ) -> Case {
+        self.hold(payload);
         let start = Instant::now();
-        let mut attempts = Vec::new();
+        let mut deliveries = Vec::new();
         let (mut sent, mut errors, mut checks) = (0, 0, 0);
         let most_checks = CHECKS.min(self.retries);
-        let shown = loop {
+        let mut status = loop {
             // Of the first two, the second keeps the `event.id`; then it changes now and then.
             let message = payload.clone().message(sent / 2);
-            let first = attempts.len();
+            let first = deliveries.len();
             match mishap {
                 Mishap::Duplicates(copies) if sent == 0 => {
                     let copies = (0..copies).map(|copy| {
                         let message = payload.clone().message(copy as u64 % 2);
                         async move { self.deliver(&message, Mishap::None, start, count).await }
                     });
-                    attempts.extend(join_all(copies).await);
+                    deliveries.extend(join_all(copies).await);
                 }
                 _ => {
                     let mishap = if sent < 2 { mishap } else { Mishap::None };
-                    attempts.push(self.deliver(&message, mishap, start, count).await);
+                    deliveries.push(self.deliver(&message, mishap, start, count).await);
                 }
             }
             sent += 1;
-            match shown(&attempts[first..]) {
-                Shown::Fulfilled => break Shown::Fulfilled,
-                Shown::Pending if checks == most_checks => break Shown::Pending,
-                Shown::Pending => {
+            match status(&deliveries[first..]) {
+                Status::Pending if checks < most_checks => {
                     (errors, checks) = (0, checks + 1);
                     self.wait(8).await;
                 }
-                Shown::HasIssues if errors == self.retries => break Shown::HasIssues,
-                Shown::HasIssues => {
+                Status::HasIssues if errors < self.retries => {
                     errors += 1;
                     self.wait(1).await;
                 }
+                status => break status,
+            }
+            if self.account.is_completed(payload.id()) {
+                break Status::Completed; // by API, meanwhile
             }
         };
-        let mut course = Course {
-            name: mishap.to_string(),
-            id: payload.id().into(),
-            attempts,
-            shown,
-            granted: None,
-            fault: None,
-        };
+        match status {
+            _ if self.account.is_completed(payload.id()) => status = Status::Completed,
+            Status::Completed => self.account.set(payload.id(), "status", "completed"),
+            Status::HasIssues => self.account.set(payload.id(), "has_issues", true),
+            Status::Pending => {}
+        }
         if mishap == Mishap::LateCopy {
             self.wait(1).await;
-            let copy = self.deliver(payload, Mishap::None, start, count).await;
-            course.shown = self::shown(std::slice::from_ref(&copy));
-            course.attempts.push(copy);
+            deliveries.push(self.deliver(payload, Mishap::None, start, count).await);
+            status = self::status(&deliveries[deliveries.len() - 1..]);
         }
-        course
+        Case {
+            name: mishap.to_string(),
+            id: payload.id().into(),
+            deliveries,
+            status,
+            fulfilled: None,
+            fault: None,
+        }
     }
 
     async fn deliver(
@@ -405,55 +401,42 @@ impl FirstPromoter {
         mishap: Mishap,
         start: Instant,
         count: &impl AsyncFn(FulfilmentId) -> Option<usize>,
-    ) -> Attempt {
+    ) -> Delivery {
         let sent = Instant::now();
         let answer = self.post(self.request(payload));
-        let patience = match mishap {
-            Mishap::HangUp(after) => after.min(TIME_OUT),
-            _ => TIME_OUT,
+        let (within, waits) = match mishap {
+            Mishap::HangUp(after) => (after.min(SENDER_WITHIN), usize::MAX),
+            Mishap::HangUpAtWait(waits) => (SENDER_WITHIN, waits),
+            _ => (SENDER_WITHIN, usize::MAX),
         };
-        let waits = match mishap {
-            Mishap::HangUpAtWait(waits) => waits,
-            _ => usize::MAX,
+        let answer = timeout(within, at_most(waits, answer)).await;
+        let took = sent.elapsed();
+        let at = sent.duration_since(start);
+        let without_answer =
+            |reason| Delivery { at, took, status: None, verdict: None, reason, fulfilled: None };
+        let Answer { status, verdict } = match answer {
+            Ok(Some(Ok(answer))) => answer,
+            Ok(Some(Err(_))) => return without_answer("broken_off"),
+            Ok(None) => return without_answer("hung_up"),
+            Err(_) if within < SENDER_WITHIN => return without_answer("hung_up"),
+            Err(_) => return without_answer("timed_out"),
         };
-        let mut attempt = Attempt {
-            at: sent.duration_since(start),
-            took: Duration::ZERO,
-            status: None,
-            verdict: None,
-            reason: "timed_out",
-            granted: None,
+        let fulfilled =
+            if status == StatusCode::OK { count(payload.id().into()).await } else { None };
+        let lost = mishap == Mishap::AnswerLost;
+        let reason = match verdict {
+            _ if lost => "answer_lost",
+            Some(verdict) => verdict.code(),
+            None => "no_verdict",
         };
-        let answer = timeout(patience, at_most(waits, answer)).await;
-        attempt.took = sent.elapsed();
-        match answer {
-            Ok(Some(Ok(Answer { status, verdict }))) => {
-                if status == StatusCode::OK {
-                    attempt.granted = count(payload.id().into()).await;
-                }
-                attempt.status = Some(status).filter(|_| mishap != Mishap::AnswerLost);
-                attempt.verdict = verdict;
-                attempt.reason = match (mishap, verdict) {
-                    (Mishap::AnswerLost, _) => "answer_lost",
-                    (_, Some(verdict)) => verdict.code(),
-                    (_, None) => "no_verdict",
-                };
-            }
-            Ok(Some(Err(_))) => attempt.reason = "broken_off",
-            Ok(None) => attempt.reason = "hung_up",
-            Err(_) if patience < TIME_OUT => attempt.reason = "hung_up",
-            Err(_) => {}
-        }
-        attempt
+        let status = Some(status).filter(|_| !lost);
+        Delivery { at, took, status, verdict, reason, fulfilled }
     }
 
-    /// A panic in the service is a connection that breaks off, as it is in a server.
+    /// Turns a panic of the service into a connection that breaks off, as a server does.
     async fn post(&self, request: Request<Full<Bytes>>) -> Result<Answer, BoxError> {
-        let answer = async { (self.post)(request).await };
-        match AssertUnwindSafe(answer).catch_unwind().await {
-            Ok(answer) => answer,
-            Err(_panic) => Err("the service panicked".into()),
-        }
+        let answer = AssertUnwindSafe(async { (self.post)(request).await }).catch_unwind().await;
+        answer.unwrap_or_else(|_panic| Err("the service panicked".into()))
     }
 
     fn request(&self, payload: &Payload) -> Request<Full<Bytes>> {
@@ -468,15 +451,11 @@ impl FirstPromoter {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CONTENT_LENGTH, length);
         let (user, host) = self.authority();
-        if let Ok(host) = HeaderValue::from_str(host) {
-            headers.insert(header::HOST, host);
-        }
+        headers.extend(host.parse().map(|host| (header::HOST, host)));
         if let Some(user) = user {
-            let token = BASE64_STANDARD
-                .encode(percent_encoding::percent_decode_str(user).collect::<Vec<_>>());
-            if let Ok(basic) = HeaderValue::from_str(&format!("Basic {token}")) {
-                headers.insert(header::AUTHORIZATION, basic);
-            }
+            let user: Vec<_> = percent_encoding::percent_decode_str(user).collect();
+            let basic = format!("Basic {}", BASE64_STANDARD.encode(user));
+            headers.extend(basic.parse().map(|basic| (header::AUTHORIZATION, basic)));
         }
         headers.extend(self.headers.clone());
         request
@@ -497,7 +476,7 @@ impl FirstPromoter {
             return None;
         }
         let uri = Uri::try_from(self.uri.path()).ok()?;
-        Some(Self { uri, headers: HeaderMap::new(), ..self.clone() })
+        Some(Self { uri, headers: HeaderMap::new(), account: Account::new(), ..self.clone() })
     }
 
     async fn wait(&self, times: u32) {
@@ -513,15 +492,13 @@ impl FirstPromoter {
     }
 }
 
-/// Long enough to tell a running clock from a paused one.
-const GLANCE: Duration = Duration::from_millis(500);
-
 async fn clock_is_paused() -> bool {
-    // A busy machine can make one glance slow on a paused clock, too.
+    const SHORT: Duration = Duration::from_millis(500);
+    // A busy machine can make one sleep slow on a paused clock, too.
     for _ in 0..3 {
         let start = std::time::Instant::now();
-        sleep(GLANCE).await;
-        if start.elapsed() < GLANCE / 2 {
+        sleep(SHORT).await;
+        if start.elapsed() < SHORT / 2 {
             return true;
         }
     }
@@ -537,44 +514,21 @@ impl fmt::Debug for FirstPromoter {
     }
 }
 
-/// The answer to [`FirstPromoter::check_path`], where there is an example: rewards sent to this URL
+/// The error of [`FirstPromoter::check_path`], where there is an example: fulfilments sent to this URL
 /// would be lost.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotIntercepted {
-    /// Something else has answered, with this status.
+    /// Something else answered, with this status.
+    #[error("no webhook answered at this path, but something else: {0}")]
     Elsewhere(StatusCode),
-    /// A webhook has answered, and would refuse every delivery.
+    /// A webhook answered, and would refuse every delivery.
+    #[error("a webhook answered at this path, and refused the delivery: {}", .0.code())]
     Refused(Verdict),
-    /// Nothing has answered.
-    Silent,
+    /// Nothing answered.
+    #[error("nothing answered at this path")]
+    NoAnswer,
 }
-
-impl fmt::Display for NotIntercepted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Elsewhere(status) => {
-                write!(f, "no webhook answered at this path, but something else: {status}")
-            }
-            Self::Refused(Verdict::Unauthorized) => {
-                f.write_str("a webhook answered at this path, and the URL lacks the right secret")
-            }
-            Self::Refused(verdict) => {
-                write!(f, "a webhook answered at this path, and refused: {}", verdict.code())
-            }
-            Self::Silent => f.write_str("nothing answered at this path"),
-        }
-    }
-}
-
-impl fmt::Debug for NotIntercepted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What a test that expects it to be intercepted prints.
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Error for NotIntercepted {}
 
 async fn post<S, B>(mut service: S, request: Request<Full<Bytes>>) -> Result<Answer, BoxError>
 where
@@ -600,7 +554,7 @@ where
 
 /// Extensions do not go over the wire, but the code does.
 fn verdict_in(answer: &[u8]) -> Option<Verdict> {
-    let answer: serde_json::Value = serde_json::from_slice(answer).ok()?;
+    let answer: Value = serde_json::from_slice(answer).ok()?;
     let code = answer.get("code")?.as_str()?;
     Verdict::ALL.iter().copied().find(|verdict| verdict.code() == code)
 }
@@ -619,15 +573,15 @@ async fn at_most<F: Future>(waits: usize, future: F) -> Option<F::Output> {
     .await
 }
 
-/// What the sender makes of answers to the same delivery: one that says "granted" is enough.
-fn shown(attempts: &[Attempt]) -> Shown {
-    let statuses = || attempts.iter().filter_map(|attempt| attempt.status);
+/// The sender's view of answers to the same delivery: one `200` is enough.
+fn status(deliveries: &[Delivery]) -> Status {
+    let statuses = || deliveries.iter().filter_map(|delivery| delivery.status);
     if statuses().any(|status| status == StatusCode::OK) {
-        Shown::Fulfilled
+        Status::Completed
     } else if statuses().any(|status| status.is_success()) {
-        Shown::Pending
+        Status::Pending
     } else {
-        Shown::HasIssues
+        Status::HasIssues
     }
 }
 
@@ -640,18 +594,17 @@ fn mishaps() -> impl Iterator<Item = Mishap> {
         .chain(hang_ups.map(|ms| Mishap::HangUp(Duration::from_millis(ms))))
 }
 
-fn fault(course: &Course, granted: usize, expect: Expect) -> Option<Fault> {
-    let told_ok = course.attempts.iter().any(|attempt| attempt.granted.is_some());
-    let untrue_ok = course.attempts.iter().any(|attempt| attempt.granted == Some(0));
-    let confirmed = course.shown == Shown::Fulfilled;
+fn fault(case: &Case, times: usize, expect: Expect) -> Option<Fault> {
+    let ok = case.deliveries.iter().any(|delivery| delivery.fulfilled.is_some());
+    let false_ok = case.deliveries.iter().any(|delivery| delivery.fulfilled == Some(0));
     match expect {
-        Expect::Refused | Expect::Ignored if granted > 0 => Some(Fault::WronglyGranted),
-        Expect::Refused if told_ok => Some(Fault::UntrueOk),
+        Expect::Refused | Expect::Ignored if times > 0 => Some(Fault::WronglyFulfilled),
+        Expect::Refused if ok => Some(Fault::FalseOk),
         Expect::Refused | Expect::Ignored => None,
-        _ if granted > 1 => Some(Fault::GrantedAgain),
-        _ if untrue_ok || (told_ok && granted == 0) => Some(Fault::UntrueOk),
-        _ if granted == 1 && !confirmed => Some(Fault::Unconfirmed),
-        Expect::Granted if granted == 0 => Some(Fault::Lost),
+        _ if times > 1 => Some(Fault::FulfilledTwice),
+        _ if false_ok || (ok && times == 0) => Some(Fault::FalseOk),
+        _ if times == 1 && case.status != Status::Completed => Some(Fault::NoOk),
+        Expect::Fulfilled if times == 0 => Some(Fault::Lost),
         _ => None,
     }
 }

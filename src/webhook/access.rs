@@ -391,7 +391,7 @@ pub enum InvalidAccess {
     #[error("a webhook's secret does not begin or end with white space")]
     WhiteSpace,
     /// No header can carry the secret.
-    #[error("a header's secret has visible ASCII characters only")]
+    #[error("a header's secret has no control characters")]
     Header,
     /// A path segment cannot contain the secret.
     #[error("a path's secret has no `/`")]

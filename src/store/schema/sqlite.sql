@@ -1,20 +1,20 @@
--- What tower-firstpromoter remembers of FirstPromoter's rewards, so that each is granted once.
--- Never delete a granted row: its reward would be granted again.
+-- The records of tower-firstpromoter: one row for each fulfilment, so that each is fulfilled once.
+-- Never delete a fulfilled row: its fulfilment would run again.
 CREATE TABLE IF NOT EXISTS firstpromoter_fulfilments (
     namespace   TEXT    NOT NULL, -- the FirstPromoter account; empty where there is only one
-    id          TEXT    NOT NULL, -- data.id: the reward, unique within its account
+    id          TEXT    NOT NULL, -- data.id: the fulfilment, unique within its account
     unit        TEXT    NOT NULL, -- data.unit, such as credits
     amount      TEXT    NOT NULL, -- data.amount, in that unit, exact
-    promoter_id TEXT    NOT NULL, -- data.promoter.id: who earned it
-    state       TEXT    NOT NULL DEFAULT 'new'
-                CHECK (state IN ('new', 'started', 'granted', 'pending', 'failed')),
-    attempts    INTEGER NOT NULL DEFAULT 0, -- grants begun; one that was rolled back is not counted
-    last_error  TEXT,
+    promoter_id TEXT    NOT NULL, -- data.promoter.id
+    cust_id     TEXT,             -- data.promoter.cust_id: the application's own id of the promoter
+    state       TEXT    NOT NULL CHECK (state IN ('in_doubt', 'fulfilled', 'pending', 'failed')),
+    attempts    INTEGER NOT NULL, -- runs of the handler; one that was cut off is not counted
+    reason      TEXT,             -- why the latest attempt is not fulfilled
     first_seen  INTEGER NOT NULL, -- microseconds since 1970
     changed     INTEGER NOT NULL, -- microseconds since 1970
     PRIMARY KEY (namespace, id)
 );
 
--- What is open, and since when: a handful of rows, whatever the table has grown to.
+-- Few rows, however many fulfilments there have been.
 CREATE INDEX IF NOT EXISTS firstpromoter_fulfilments_open
-    ON firstpromoter_fulfilments (namespace, changed) WHERE state <> 'granted';
+    ON firstpromoter_fulfilments (namespace, changed) WHERE state <> 'fulfilled';

@@ -1,20 +1,23 @@
 //! A handler for the transaction of another store.
 
 use tower_firstpromoter::{
-    Access, BoxError, FulfilIn, Outcome, Webhook, event::Fulfilment, once::MemoryStore,
+    Access, BoxError, FulfilIn, Outcome, Webhook,
+    event::Fulfilment,
+    store::{PostgresTx, SqliteStore},
 };
 
 struct Credits;
-struct Tx;
 
-impl FulfilIn<Tx> for Credits {
+impl FulfilIn<PostgresTx> for Credits {
     type Error = BoxError;
 
-    async fn fulfil_in(&self, _: Fulfilment, _: &mut Tx) -> Result<Outcome, BoxError> {
+    async fn fulfil_in(&self, _: Fulfilment, _: &mut PostgresTx) -> Result<Outcome, BoxError> {
         Ok(Outcome::Fulfilled)
     }
 }
 
-fn main() {
-    let _ = Webhook::new(Credits, Access::anyone()).once(MemoryStore::new(1));
+fn webhook(store: SqliteStore) -> Webhook {
+    Webhook::new(Credits, store, Access::anyone())
 }
+
+fn main() {}

@@ -4,5 +4,5 @@ use tower_firstpromoter::{Access, BoxError, Outcome, Webhook, event::Fulfilment,
 
 fn main() {
     let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, BoxError>(Outcome::Fulfilled));
-    let _ = Webhook::new(handler, Access::anyone()).once("fulfilments.redb");
+    let _ = Webhook::new(handler, "fulfilments.redb", Access::anyone());
 }

@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use tower_firstpromoter::{
     Access, Fulfil, Outcome, Verdict, Webhook,
     event::{Fulfilment, Unit},
-    once::{MemoryStore, Once},
+    store::MemoryStore,
 };
 
 /// Where the webhook is mounted.
@@ -32,12 +32,11 @@ pub const DOCUMENTED: &str = include_str!("documented.json");
 /// The unit that makes the handler panic.
 const PANICS: &str = "panics";
 
-/// A webhook with a store, and how often its handler was called for which reward.
-pub fn webhook() -> (Webhook<Once>, Calls) {
+/// A webhook, and how often its handler was called for which fulfilment.
+pub fn webhook() -> (Webhook, Calls) {
     let calls = Calls::default();
-    let webhook = Webhook::new(calls.clone(), Access::query("key", SECRET))
-        .body_limit(BODY_LIMIT)
-        .once(MemoryStore::new(100));
+    let access = Access::query("key", SECRET).expect("a secret");
+    let webhook = Webhook::new(calls.clone(), MemoryStore::new(100), access).body_limit(BODY_LIMIT);
     (webhook, calls)
 }
 
@@ -186,7 +185,7 @@ struct Case {
     bytes: Bytes,
     manner: Manner,
     expected: Verdict,
-    /// Which reward it is for, and how often it was granted or tried by then.
+    /// Which fulfilment it is for, and how often the handler was called for it by then.
     calls: Option<(u64, u32)>,
 }
 
@@ -205,7 +204,7 @@ fn case(name: &'static str, expected: Verdict) -> Case {
     }
 }
 
-fn reward(id: u64, unit: &str, note: &str) -> Bytes {
+fn delivery(id: u64, unit: &str, note: &str) -> Bytes {
     let body = serde_json::json!({
         "event": { "id": 1, "type": "fulfilment_pending" },
         "data": { "id": id, "amount": 3, "unit": unit, "promoter": { "id": 7, "note": note } },
@@ -220,23 +219,23 @@ fn cases() -> Vec<Case> {
     vec![
         Case {
             calls: Some((documented, 1)),
-            ..case("the documented payload is granted", Verdict::Granted)
+            ..case("the documented payload is fulfilled", Verdict::Fulfilled)
         },
         Case {
             manner: Manner::InPieces,
             calls: Some((documented, 1)),
-            ..case("a duplicate is granted again without another call", Verdict::Granted)
+            ..case("a duplicate is answered without another call", Verdict::Fulfilled)
         },
         Case {
-            bytes: reward(2, "credits", ""),
+            bytes: delivery(2, "credits", ""),
             calls: Some((2, 1)),
-            ..case("a unit that is not granted stays pending", Verdict::Pending)
+            ..case("a unit that is not delivered stays pending", Verdict::Pending)
         },
         Case {
-            bytes: reward(3, "free_months", &long_note),
+            bytes: delivery(3, "free_months", &long_note),
             manner: Manner::InPieces,
             calls: Some((3, 1)),
-            ..case("a body far larger than a host's usual is read", Verdict::Granted)
+            ..case("a body far larger than a host's usual is read", Verdict::Fulfilled)
         },
         Case { key: "", ..case("no secret", Verdict::Unauthorized) },
         Case { key: "at+least+sixteen+byteS", ..case("a wrong secret", Verdict::Unauthorized) },
@@ -260,7 +259,7 @@ fn cases() -> Vec<Case> {
             manner: Manner::InPieces,
             ..case("a body that turns out too large", Verdict::BodyTooLarge)
         },
-        Case { bytes: "granted?".into(), ..case("no JSON", Verdict::NotJson) },
+        Case { bytes: "fulfilled?".into(), ..case("no JSON", Verdict::NotJson) },
         Case { bytes: "".into(), ..case("an empty body", Verdict::NotJson) },
         Case {
             bytes: r#"{"event":{"type":"fulfilment_pending"},"data":{"test":true}}"#.into(),
@@ -271,19 +270,19 @@ fn cases() -> Vec<Case> {
             ..case("an event of another type", Verdict::OtherEvent)
         },
         Case {
-            bytes: reward(5, PANICS, ""),
+            bytes: delivery(5, PANICS, ""),
             calls: Some((5, 1)),
             ..case("a handler that panics", Verdict::Panicked)
         },
         Case {
-            bytes: reward(5, PANICS, ""),
+            bytes: delivery(5, PANICS, ""),
             calls: Some((5, 1)),
-            ..case("the reward it left in doubt", Verdict::InDoubt)
+            ..case("the fulfilment it left in doubt", Verdict::InDoubt)
         },
         Case {
-            bytes: reward(6, "free_months", ""),
+            bytes: delivery(6, "free_months", ""),
             calls: Some((6, 1)),
-            ..case("the host serves on", Verdict::Granted)
+            ..case("the host serves on", Verdict::Fulfilled)
         },
     ]
 }
@@ -323,8 +322,8 @@ pub async fn run(host: Host, calls: &Calls, call: Call) {
     }
 
     let slash = Case {
-        bytes: reward(7, "free_months", ""),
-        ..case("a slash at the end", Verdict::Granted)
+        bytes: delivery(7, "free_months", ""),
+        ..case("a slash at the end", Verdict::Fulfilled)
     };
     let answer = call(slash.delivery(&format!("{PATH}/"))).await;
     if host.takes_slash {
@@ -342,9 +341,9 @@ pub async fn run(host: Host, calls: &Calls, call: Call) {
 
 /// With `pass_other_events`, in front of an application that answers [`PATH`] with what it was sent.
 pub async fn run_passing(calls: &Calls, call: Call) {
-    let granted = case("a fulfilment is not passed on", Verdict::Granted);
-    let answer = call(granted.delivery(PATH)).await;
-    check(&granted, Host { keeps_verdict: answer.verdict.is_some(), ..HOST }, &answer);
+    let fulfilled = case("a fulfilment is not passed on", Verdict::Fulfilled);
+    let answer = call(fulfilled.delivery(PATH)).await;
+    check(&fulfilled, Host { keeps_verdict: answer.verdict.is_some(), ..HOST }, &answer);
 
     for manner in [Manner::Whole, Manner::InPieces] {
         let mut other = case("an event of another type", Verdict::OtherEvent);
@@ -366,7 +365,7 @@ pub async fn run_passing(calls: &Calls, call: Call) {
 /// The application around it.
 async fn beside(host: Host, calls: &Calls, call: &Call) {
     let before = calls.total();
-    let mut own = case("the application's own route", Verdict::Granted).delivery(OWN_PATH);
+    let mut own = case("the application's own route", Verdict::Fulfilled).delivery(OWN_PATH);
     *own.head.method_mut() = Method::GET;
     own.bytes = Bytes::new();
     let answer = call(own).await;
@@ -379,11 +378,11 @@ async fn beside(host: Host, calls: &Calls, call: &Call) {
         assert_eq!(trailers[OWN_HEADER.0], OWN_HEADER.1);
     }
 
-    let mistyped = case("a mistyped path", Verdict::Granted).delivery("/webhooks/firstpromotor");
+    let mistyped = case("a mistyped path", Verdict::Fulfilled).delivery("/webhooks/firstpromotor");
     let answer = call(mistyped).await;
     assert_eq!(answer.status, host.nowhere, "what the host itself says to unknown paths");
     assert_eq!(answer.verdict, None, "no delivery, so no verdict");
-    assert_eq!(calls.total(), before, "nothing was granted beside the webhook");
+    assert_eq!(calls.total(), before, "nothing was fulfilled beside the webhook");
 }
 
 fn check(case: &Case, host: Host, answer: &Answer) {

@@ -124,10 +124,11 @@ impl Drop for Function {
 async fn through_the_runtime_api() {
     let mut function = Function::start().await;
     let known = DOCUMENTED.replace(r#""cust_id": """#, r#""cust_id": "user-7""#);
+    let unknown = DOCUMENTED.replace("2429153", "2429154");
     for (what, query, body, status) in [
-        ("granted", "key=at+least+sixteen+bytes", &*known, 200),
+        ("fulfilled", "key=at+least+sixteen+bytes", &*known, 200),
         ("a duplicate", "key=at+least+sixteen+bytes", &*known, 200),
-        ("an unknown user", "key=at+least+sixteen+bytes", DOCUMENTED, 202),
+        ("an unknown user", "key=at+least+sixteen+bytes", &*unknown, 202),
         ("a wrong secret", "key=another+sixteen+bytes", &*known, 401),
         ("no JSON", "key=at+least+sixteen+bytes", "{", 400),
     ] {

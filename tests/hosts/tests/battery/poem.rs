@@ -8,7 +8,7 @@ use poem::{
     Body, Endpoint, IntoResponse, Response, Route, Server, endpoint::TowerCompatExt, handler,
     listener::TcpAcceptor,
 };
-use tower_firstpromoter::{Webhook, once::Once};
+use tower_firstpromoter::Webhook;
 
 use super::{
     battery::{self, Answer, Call, HOST, Host, OWN_BODY, OWN_HEADER, OWN_PATH, PATH, call},
@@ -21,7 +21,7 @@ fn own() -> impl IntoResponse {
     Response::builder().status(http::StatusCode::IM_A_TEAPOT).header(name, value).body(OWN_BODY)
 }
 
-fn app(webhook: Webhook<Once>) -> impl Endpoint<Output = Response> {
+fn app(webhook: Webhook) -> impl Endpoint<Output = Response> {
     Route::new().at(OWN_PATH, own).at(PATH, webhook.compat())
 }
 

@@ -12,7 +12,7 @@ use salvo::{
     http::{ReqBody, StatusCode},
     prelude::{TowerLayerCompat, TowerServiceCompat},
 };
-use tower_firstpromoter::{Webhook, once::Once};
+use tower_firstpromoter::Webhook;
 
 use super::{
     battery::{self, Answer, Call, HOST, Host, OWN_BODY, OWN_HEADER, PATH, call},
@@ -31,7 +31,7 @@ fn router() -> Router {
     Router::new().push(Router::with_path("own").get(own))
 }
 
-fn goal(webhook: Webhook<Once>) -> Router {
+fn goal(webhook: Webhook) -> Router {
     // By its full name, since the webhook takes any body and salvo has more than one.
     let goal = TowerServiceCompat::<ReqBody, _, _, _>::compat(webhook);
     Router::with_path("webhooks/firstpromoter").goal(goal)
