@@ -263,6 +263,27 @@ async fn an_error_that_the_handler_swallows_undoes_it() {
     .await;
 }
 
+/// Say, an operator who knows and writes SQL.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_became_fulfilled_meanwhile_stays_so_and_undoes_the_attempt() {
+    story(|db| async move {
+        let pool = db.ready(1).await;
+        let store = PostgresStore::new(pool.clone());
+        for (id, (end, ..)) in (1..).zip(ends()) {
+            let tx = effect(&store, id).await;
+            let row = format!("('', {id}, 'credits', 3, 7, 'fulfilled', 4)");
+            let table = "firstpromoter_fulfilments";
+            let columns = "(namespace, id, unit, amount, promoter_id, state, attempts)";
+            run(&pool, format!("INSERT INTO {table} {columns} VALUES {row}")).await;
+            let before = store.get(id.into()).await.expect("a database");
+            let state = store.end(tx, end.clone()).await.expect("a database");
+            assert_eq!((state, times(&pool, id).await), (State::Fulfilled, 0), "{end:?}");
+            assert_eq!(store.get(id.into()).await.expect("a database"), before, "{end:?}");
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_commit_refuses_is_undone_and_not_fulfilled() {
     story(|db| async move {
