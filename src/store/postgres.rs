@@ -217,7 +217,9 @@ impl PostgresStore {
         }
         let ended = attempt.ended(end, true);
         let noted = self.note(&claim, &ended).await;
-        connection.roll_back(keep).await;
+        if !connection.roll_back(keep).await {
+            let _ = self.0.end_session(pid, claim.id()).await;
+        }
         match noted {
             // It runs again with or without a note.
             Err(_) if ended.state == State::Failed && !attempt.in_doubt => Ok(State::Failed),
@@ -248,7 +250,12 @@ impl Store for PostgresStore {
     }
 
     async fn end(&self, tx: PostgresTx, end: End) -> Result<State, PostgresError> {
-        Ok(bounded(self.try_end(tx, end)).await?)
+        let (pid, id) = (tx.pid, tx.claim.id());
+        let ended = bounded(self.try_end(tx, end)).await;
+        if ended.is_err() {
+            let _ = bounded(self.0.end_session(pid, id)).await;
+        }
+        Ok(ended?)
     }
 
     async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, PostgresError> {

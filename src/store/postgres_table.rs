@@ -152,12 +152,15 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits for the rollback, so that the fulfilment is free afterwards. If that fails the
-    /// transaction ends with the connection.
-    pub(super) async fn roll_back(mut self, keep: bool) {
-        if let (Ok(Ok(_)), true) = (timeout(ANSWER_WITHIN, self.send("ROLLBACK")).await, keep) {
+    /// Waits for the rollback, so that the fulfilment is free afterwards. Returns whether it is: if
+    /// not, the transaction ends when the server learns that the connection is closed.
+    pub(super) async fn roll_back(mut self, keep: bool) -> bool {
+        let answer = timeout(ANSWER_WITHIN, self.send("ROLLBACK")).await;
+        let rolled_back = matches!(answer, Ok(Ok(_)));
+        if rolled_back && keep {
             self.keep();
         }
+        rolled_back
     }
 
     /// Keeps the connection for the next one: its work has ended cleanly.
@@ -251,11 +254,13 @@ impl Table {
         let Found { name, .. } = self.found().await?;
         let (row, lock) = (self.row(claim.id()), self.lock(claim.id()));
         let known = format!("{SHOWN}, f.promoter_id::text, f.attempts");
-        let read =
-            format!("SET LOCAL statement_timeout = 4000; SELECT {known} FROM {name} f WHERE {row}");
+        let read = format!(
+            "SET LOCAL statement_timeout = 4000; \
+             SELECT pg_backend_pid(), {known} FROM (VALUES (1)) one LEFT JOIN {name} f ON {row}"
+        );
         let (mut connection, rows) = self.pool.ask(&self.pool.attempts, &read).await?;
-        let before = rows.first().map(|row| known_in(row, 0)).transpose()?.flatten();
-        if let Some(answer) = no_attempt(before, claim) {
+        let before = rows.last().ok_or(sqlx::Error::RowNotFound)?;
+        if let Some(answer) = no_attempt(known_in(before, 1)?, claim) {
             connection.keep();
             return Ok(answer);
         }
@@ -266,7 +271,11 @@ impl Table {
              pg_backend_pid(), current_setting('transaction_read_only') = 'on', {known} \
              FROM (VALUES (1)) one LEFT JOIN {name} f ON {row}; SAVEPOINT firstpromoter"
         );
-        let rows = connection.send(&begin).await?;
+        let Ok(rows) = timeout(ANSWER_WITHIN, connection.send(&begin)).await else {
+            let _ = self.end_session(before.try_get(0)?, claim.id()).await;
+            return Err(Problem::TimedOut);
+        };
+        let rows = rows?;
         let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
         if row.try_get(3)? {
             return Err(Problem::ReadOnly);
@@ -373,14 +382,27 @@ impl Table {
 
     /// Whether the session `pid` has the fulfilment's lock.
     pub(super) async fn is_locked_by(&self, pid: i32, id: FulfilmentId) -> Result<bool, Problem> {
-        let locked = format!(
-            "SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = {pid} \
+        Ok(!self.locks("pid", pid, id).await?.is_empty())
+    }
+
+    /// Ends the session `pid` if it has the fulfilment's lock: one whose connection fell silent has
+    /// it until its idle timeout, and one whose statement runs until that ends. What it was about to
+    /// commit is undone, unless it waits for its standby.
+    pub(super) async fn end_session(&self, pid: i32, id: FulfilmentId) -> Result<(), Problem> {
+        let end = "CASE WHEN (SELECT wait_event FROM pg_stat_activity a WHERE a.pid = l.pid) \
+             IS DISTINCT FROM 'SyncRep' THEN pg_terminate_backend(pid) END";
+        self.locks(end, pid, id).await.map(drop)
+    }
+
+    async fn locks(&self, what: &str, pid: i32, id: FulfilmentId) -> Result<Vec<PgRow>, Problem> {
+        let locks = format!(
+            "SELECT {what} FROM pg_locks l WHERE locktype = 'advisory' AND granted AND pid = {pid} \
              AND objsubid = 1 AND (classid::bigint << 32) | objid::bigint = {}",
             self.key(id)
         );
-        let (connection, rows) = self.pool.ask(&self.pool.spare, &locked).await?;
+        let (connection, rows) = self.pool.ask(&self.pool.spare, &locks).await?;
         connection.keep();
-        Ok(!rows.is_empty())
+        Ok(rows)
     }
 
     pub(super) async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, Problem> {
