@@ -43,6 +43,9 @@ pub(super) const BRIEF: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
     SET LOCAL statement_timeout = 4000; SET LOCAL lock_timeout = 3000; \
     SET LOCAL idle_in_transaction_session_timeout = 10000; SET LOCAL synchronous_commit = on";
 
+/// Limits the rest of a message, whatever limit the database has been set up with.
+const LIMIT: &str = "SET LOCAL statement_timeout = 4000";
+
 /// The state that is shown: what is started is in doubt once its time is over. A start in the
 /// future, after a clock was set back, counts as over.
 const SHOWN: &str = "CASE WHEN f.state <> 'started' THEN f.state \
@@ -212,8 +215,8 @@ impl Table {
             let schema = self.schema.as_deref().map(|schema| identifier(schema) + ".");
             let name = literal(&(schema.unwrap_or_default() + TABLE));
             let find = format!(
-                "SELECT format('%I.%I', n.nspname, c.relname), current_setting('server_encoding') \
-                 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                "{LIMIT}; SELECT format('%I.%I', n.nspname, c.relname), \
+                 current_setting('server_encoding') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                  WHERE c.oid = to_regclass({name})"
             );
             let (connection, rows) = self.pool.ask(&self.pool.spare, &find).await?;
@@ -255,8 +258,8 @@ impl Table {
         let (row, lock) = (self.row(claim.id()), self.lock(claim.id()));
         let known = format!("{SHOWN}, f.promoter_id::text, f.attempts");
         let read = format!(
-            "SET LOCAL statement_timeout = 4000; \
-             SELECT pg_backend_pid(), {known} FROM (VALUES (1)) one LEFT JOIN {name} f ON {row}"
+            "{LIMIT}; SELECT pg_backend_pid(), {known} \
+             FROM (VALUES (1)) one LEFT JOIN {name} f ON {row}"
         );
         let (mut connection, rows) = self.pool.ask(&self.pool.attempts, &read).await?;
         let before = rows.last().ok_or(sqlx::Error::RowNotFound)?;
@@ -396,8 +399,8 @@ impl Table {
 
     async fn locks(&self, what: &str, pid: i32, id: FulfilmentId) -> Result<Vec<PgRow>, Problem> {
         let locks = format!(
-            "SELECT {what} FROM pg_locks l WHERE locktype = 'advisory' AND granted AND pid = {pid} \
-             AND objsubid = 1 AND (classid::bigint << 32) | objid::bigint = {}",
+            "{LIMIT}; SELECT {what} FROM pg_locks l \
+             WHERE locktype = 'advisory' AND granted AND pid = {pid} AND objsubid = 1 AND (classid::bigint << 32) | objid::bigint = {}",
             self.key(id)
         );
         let (connection, rows) = self.pool.ask(&self.pool.spare, &locks).await?;
@@ -417,7 +420,7 @@ impl Table {
 
     async fn records(&self, which: &str) -> Result<Vec<Record>, Problem> {
         let read = format!(
-            "SET LOCAL statement_timeout = 4000; SELECT f.id::text, f.unit, f.amount::text, \
+            "{LIMIT}; SELECT f.id::text, f.unit, f.amount::text, \
              f.promoter_id::text, f.cust_id, {SHOWN}, f.attempts, \
              CASE {SHOWN} WHEN 'in_doubt' THEN coalesce(f.reason, '{CUT_OFF}') ELSE f.reason END, \
              (extract(epoch FROM f.first_seen) * 1000000)::bigint, \
