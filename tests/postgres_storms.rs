@@ -4,6 +4,7 @@
 
 mod support {
     pub(crate) mod deliver;
+    pub(crate) mod handlers;
     pub(crate) mod postgres;
     pub(crate) mod retried;
 }
@@ -13,55 +14,19 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgPool, raw_sql};
 use tokio::time::sleep;
 use tower_firstpromoter::{
-    Fulfil, FulfilIn, Outcome, Webhook,
-    event::Fulfilment,
-    store::{PostgresJournal, PostgresStore, PostgresTx, Store},
+    Webhook,
+    store::{PostgresJournal, PostgresStore, Store},
 };
 
 use self::support::{
     deliver::webhook,
-    postgres::{Database, effects, run, story, take_effect},
+    handlers::{Elsewhere, InTx, time_passes},
+    postgres::{Database, effects, run, story},
     retried::until_fulfilled,
 };
 
 const FULFILMENTS: u64 = 200;
 const DUPLICATES: usize = 4;
-
-/// In the transaction, with a statement after its effect, and a COMMIT that takes its time.
-struct InTx;
-
-impl FulfilIn<PostgresTx> for InTx {
-    type Error = sqlx::Error;
-
-    async fn fulfil_in(&self, f: Fulfilment, tx: &mut PostgresTx) -> sqlx::Result<Outcome> {
-        take_effect(f.id.get(), tx).await?;
-        if f.id.get() % 2 == 0 {
-            sqlx::query("SELECT pg_sleep(random() * 0.03)").execute(&mut **tx).await?;
-        }
-        Ok(Outcome::Fulfilled)
-    }
-}
-
-/// By the application's pool.
-struct Elsewhere(PgPool);
-
-impl Fulfil for Elsewhere {
-    type Error = sqlx::Error;
-
-    async fn fulfil(&self, f: Fulfilment) -> sqlx::Result<Outcome> {
-        let insert = sqlx::query("INSERT INTO effects SELECT $1 FROM pg_sleep(random() * 0.03)");
-        let insert = insert.bind(f.id.get() as i64);
-        Ok(match insert.execute(&self.0).await {
-            Ok(_) => Outcome::Fulfilled,
-            Err(error) => Outcome::InDoubt(error.to_string()),
-        })
-    }
-
-    async fn was_fulfilled(&self, f: &Fulfilment) -> sqlx::Result<Option<bool>> {
-        let taken = sqlx::query_scalar("SELECT EXISTS (SELECT FROM effects WHERE id = $1)");
-        Ok(Some(taken.bind(f.id.get() as i64).fetch_one(&self.0).await?))
-    }
-}
 
 /// Two services, each with connections of its own, beside an application with its pool.
 fn services(db: &Database, kind: &str, app: &PgPool) -> Vec<Webhook> {
@@ -92,17 +57,6 @@ async fn signals(pool: &PgPool, function: &str) {
     loop {
         sleep(Duration::from_millis(4)).await;
         raw_sql(AssertSqlSafe(signal.as_str())).execute(pool).await.expect("a signal");
-    }
-}
-
-/// Ages what is started by an attempt whose time is long over, as if another half minute had passed.
-async fn time_passes(pool: &PgPool) {
-    loop {
-        sleep(Duration::from_millis(200)).await;
-        let started = "state = 'started' AND started_at < clock_timestamp() - interval '2 seconds'";
-        let age =
-            "UPDATE firstpromoter_fulfilments SET started_at = started_at - interval '1 hour'";
-        run(pool, format!("{age} WHERE {started}")).await;
     }
 }
 

@@ -3,12 +3,12 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, query_scalar};
+use sqlx::{Connection as _, PgConnection, PgPool, Row};
 use tokio::time::timeout;
 
 use super::{
     Begin, Claim, End, InvalidNamespace, Record, State, Store,
-    postgres_table::{ANSWER_WITHIN, Connection, NOW, Table, bounded, milliseconds},
+    postgres_table::{ANSWER_WITHIN, Connection, LIMIT, NOW, Table, bounded, milliseconds},
     record::{Attempt, Ended},
     sql::Problem,
 };
@@ -75,10 +75,11 @@ const MARGIN: i32 = 30_000;
 /// # PgBouncer
 ///
 /// The store's own statements work in transaction mode with every version, given
-/// `ignore_startup_parameters = extra_float_digits` and a pool of ten server connections. sqlx
-/// prepares those of the handler by name, which takes version 1.21 and `max_prepared_statements`.
-/// With an older one, call `.persistent(false)` on each query of the handler;
-/// `statement_cache_capacity(0)` does not help.
+/// `ignore_startup_parameters = extra_float_digits` and a pool of ten server connections for each
+/// process. sqlx prepares those of the handler by name, which takes version 1.21 and
+/// `max_prepared_statements`. With an older one, call `.persistent(false)` on each query of the
+/// handler, or let PgBouncer forget them by `server_reset_query_always = 1`, together with
+/// `statement_cache_capacity(0)`, which does not help alone.
 ///
 /// # The row
 ///
@@ -199,14 +200,22 @@ impl PostgresStore {
         }
         // Everything from here on is undone. Nothing but the lock is still needed of it: while the
         // reason is noted on another connection, nobody else begins.
-        let same = format!("SELECT {NOW} = $1");
-        let same = query_scalar(AssertSqlSafe(same)).persistent(false).bind(now);
-        let same = timeout(ANSWER_WITHIN, same.fetch_one(&mut connection.raw));
-        let (ours, keep) = match same.await {
-            Ok(Ok(same)) => (same, same),
+        let same = format!("{LIMIT}; SELECT {NOW} = {now}");
+        let asked = async {
+            match connection.send(&same).await {
+                // An error of the handler's has aborted no more than what follows the savepoint.
+                Err(_) => connection.send(&format!("ROLLBACK TO firstpromoter; {same}")).await,
+                answer => answer,
+            }
+        };
+        let (ours, keep) = match timeout(ANSWER_WITHIN, asked).await {
+            Ok(Ok(rows)) => {
+                let same = rows.last().is_some_and(|row| row.try_get(0).unwrap_or(false));
+                (same, same)
+            }
             // The connection is lost, and the transaction with it.
             Ok(Err(_)) if connection.raw.ping().await.is_err() => (true, false),
-            // An error of the handler's has aborted it, or its statement still runs.
+            // The savepoint is gone, or a statement of the handler's still runs.
             _ => (self.0.is_locked_by(pid, claim.id()).await.unwrap_or(false), false),
         };
         if !ours {

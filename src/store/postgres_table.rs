@@ -44,7 +44,7 @@ pub(super) const BRIEF: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
     SET LOCAL idle_in_transaction_session_timeout = 10000; SET LOCAL synchronous_commit = on";
 
 /// Limits the rest of a message, whatever limit the database has been set up with.
-const LIMIT: &str = "SET LOCAL statement_timeout = 4000";
+pub(super) const LIMIT: &str = "SET LOCAL statement_timeout = 4000";
 
 /// The state that is shown: what is started is in doubt once its time is over. A start in the
 /// future, after a clock was set back, counts as over.
@@ -145,7 +145,7 @@ impl Pool {
 
 impl Connection {
     /// Sends one message and returns the rows of all its statements.
-    async fn send(&mut self, sql: &str) -> Result<Vec<PgRow>, Problem> {
+    pub(super) async fn send(&mut self, sql: &str) -> Result<Vec<PgRow>, Problem> {
         Ok(raw_sql(AssertSqlSafe(sql)).fetch_all(&mut self.raw).await?)
     }
 

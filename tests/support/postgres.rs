@@ -70,9 +70,9 @@ where
 
 /// Says that a story was not run, and why.
 pub(crate) fn not_run(why: &str) {
-    assert!(env::var_os("CI").is_none(), "PostgreSQL is required where CI is set: {why}");
+    assert!(env::var_os("CI").is_none(), "required where CI is set: {why}");
     // Not by `eprintln!`, which the test harness keeps to itself when a test passes.
-    let _ = writeln!(io::stderr(), "NOT RUN, for want of a PostgreSQL: {why}");
+    let _ = writeln!(io::stderr(), "NOT RUN: {why}");
 }
 
 /// A database for one story.
@@ -287,7 +287,7 @@ impl Server {
     /// Why there is none.
     pub(crate) fn start() -> Result<Self, String> {
         let failed = |error: io::Error| error.to_string();
-        let bin = programs().ok_or("neither on the PATH nor below /usr/lib/postgresql")?;
+        let bin = programs().ok_or("no PostgreSQL on the PATH or below /usr/lib/postgresql")?;
         let home = tempfile::tempdir().map_err(failed)?;
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).map_err(failed)?;
