@@ -150,10 +150,10 @@ table_of_ends! {
     "Only fulfilment_pending events are handled here.",
     "refused: an event of another type";
 
-    /// `500`: the handler returned an error, so nothing took effect.
+    /// `500`: the handler returned an error, or was undone: nothing took effect.
     Failed, INTERNAL_SERVER_ERROR, "failed", Error,
     "The attempt failed. Send it again.",
-    "failed: the handler returned an error";
+    "failed: nothing took effect";
 
     /// `500`: the handler panicked.
     Panicked, INTERNAL_SERVER_ERROR, "panicked", Error,

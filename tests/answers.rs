@@ -16,11 +16,12 @@ use bytes::Bytes;
 use futures::{StreamExt, future::LocalBoxFuture, stream};
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use serde_json::{Value, json};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_firstpromoter::{
     Access, BoxError, Fulfil, Outcome, Verdict, Webhook,
+    api::Client,
     event::Fulfilment,
     fulfil_fn,
     store::{Begin, Claim, End, MemoryStore, MemoryTx, Store},
@@ -291,6 +292,11 @@ fn attempted() -> Vec<Row> {
         row!("the handler cannot know", InDoubt, plain(CannotKnow)),
         row!("cut off", InDoubt, plain(NeverEnds).attempt_within(Duration::from_secs(5))),
         row!("past the deadline", InProgress, plain(NeverEnds)),
+        row!("the API is down", NotConfirmed, {
+            let down = |_: Request<Full<Bytes>>| ready(Err::<Response<Full<Bytes>>, _>(DOWN));
+            let client = Client::new(service_fn(down), "key").expect("a client");
+            plain(IsNotCalled).confirm_with(client)
+        }),
         row!("in doubt", InDoubt, in_doubt(IsNotCalled, UNKNOWN, Fault::None).await),
         row!("in doubt, asked in vain", InDoubt, {
             in_doubt(IsNotCalled, Says::Fails, Fault::None).await

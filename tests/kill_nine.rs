@@ -2,10 +2,10 @@
 //! handler whose effect is a line in another file. It is killed at random moments, started again,
 //! and everything that was not answered is sent again.
 //!
-//! With a `was_granted` that looks into that file, every reward is granted once and none is left in
-//! doubt. With the default, which cannot tell, the doubts are shown as such, the store lists exactly
-//! those, and all others are granted once. Running doubts again blindly, which is what "just retry"
-//! comes to, grants twice; this test must be able to see that, too.
+//! With a `was_fulfilled` that looks into that file, every fulfilment takes effect once and none is
+//! left in doubt. With the default, which cannot tell, the doubts are shown as such, the store lists
+//! exactly those, and all others take effect once. Running doubts again blindly, which is what "just
+//! retry" comes to, takes effect twice; this test must be able to see that, too.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,18 +31,18 @@ use hyper_util::{
 };
 use tokio::{net::TcpListener, time::sleep};
 use tower_firstpromoter::{
-    Access, Fulfil, Outcome, Webhook,
+    Fulfil, Outcome,
     event::Fulfilment,
-    once::{RedbStore, Store},
+    store::{RedbStore, State, Store},
 };
 
 use crate::{
-    delivery::{SECRET, delivery},
+    deliver::{SECRET, delivery},
     dice::Dice,
 };
 
-#[path = "support/delivery.rs"]
-mod delivery;
+#[path = "support/deliver.rs"]
+mod deliver;
 #[path = "support/dice.rs"]
 mod dice;
 
@@ -55,19 +55,19 @@ const SERVE: &str = "KILL_NINE_SERVE";
 const DIRECTORY: &str = "KILL_NINE_DIRECTORY";
 
 #[test]
-fn was_granted_can_tell() {
+fn was_fulfilled_can_tell() {
     let report = run("knows");
     report.print();
-    assert_eq!((report.doubles().len(), report.lost().len()), (0, 0), "granted twice, lost");
-    assert_eq!(report.heard.in_doubt, BTreeSet::new(), "was_granted answers");
-    assert_eq!(report.listed, BTreeSet::new(), "was_granted answers");
+    assert_eq!((report.doubles().len(), report.lost().len()), (0, 0), "doubles, lost");
+    assert_eq!(report.heard.in_doubt, BTreeSet::new(), "was_fulfilled answers");
+    assert_eq!(report.listed, BTreeSet::new(), "was_fulfilled answers");
 }
 
 #[test]
 fn nobody_can_tell() {
     let report = run("does not know");
     report.print();
-    assert_eq!((report.doubles().len(), report.lost().len()), (0, 0), "granted twice, lost");
+    assert_eq!((report.doubles().len(), report.lost().len()), (0, 0), "doubles, lost");
     assert_eq!(
         report.heard.in_doubt, report.listed,
         "what was answered so is what an operator sees"
@@ -95,7 +95,7 @@ fn serve() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let handler = Handler {
-            knows: kind == "knows",
+            kind,
             path: effects(&directory),
             effects: OpenOptions::new()
                 .create(true)
@@ -105,10 +105,7 @@ fn serve() {
             dice: Dice::new("serve"),
         };
         let store = RedbStore::open(record(&directory)).expect("opens");
-        let mut webhook = Webhook::new(handler, Access::query("key", SECRET)).once(store);
-        if kind == "runs blindly" {
-            webhook = webhook.handler_is_idempotent();
-        }
+        let webhook = deliver::webhook(handler, store);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         println!("port {}", listener.local_addr().expect("bound").port());
         let app = Router::new().route_service("/", webhook);
@@ -124,9 +121,9 @@ fn record(directory: &Path) -> PathBuf {
     directory.join("fulfilments.redb")
 }
 
-/// Grants by one write to the end of a file.
+/// Its effect is one write to the end of a file.
 struct Handler {
-    knows: bool,
+    kind: String,
     path: PathBuf,
     effects: File,
     dice: Dice,
@@ -148,21 +145,22 @@ impl Fulfil for Handler {
         Ok(Outcome::Fulfilled)
     }
 
-    async fn was_granted(&self, fulfilment: &Fulfilment) -> io::Result<Option<bool>> {
-        if !self.knows {
-            return Ok(None);
-        }
-        Ok(Some(granted(&self.path).contains_key(&fulfilment.id.get())))
+    async fn was_fulfilled(&self, fulfilment: &Fulfilment) -> io::Result<Option<bool>> {
+        Ok(match self.kind.as_str() {
+            "knows" => Some(counted(&self.path).contains_key(&fulfilment.id.get())),
+            "runs blindly" => Some(false),
+            _ => None,
+        })
     }
 }
 
-/// How often each was granted.
-fn granted(path: &Path) -> BTreeMap<u64, u32> {
-    let mut granted = BTreeMap::new();
+/// How often each took effect.
+fn counted(path: &Path) -> BTreeMap<u64, u32> {
+    let mut counts = BTreeMap::new();
     for line in fs::read_to_string(path).expect("readable").lines() {
-        *granted.entry(line.parse().expect("an id")).or_default() += 1;
+        *counts.entry(line.parse().expect("an id")).or_default() += 1;
     }
-    granted
+    counts
 }
 
 /// The process at work, until it is killed.
@@ -205,7 +203,7 @@ impl Service {
 struct Report {
     kind: &'static str,
     sent: u64,
-    granted: BTreeMap<u64, u32>,
+    effects: BTreeMap<u64, u32>,
     heard: Heard,
     /// In doubt, by the store.
     listed: BTreeSet<u64>,
@@ -222,25 +220,25 @@ struct Heard {
 
 impl Report {
     fn doubles(&self) -> Vec<u64> {
-        self.granted.iter().filter(|(_, times)| **times > 1).map(|(id, _)| *id).collect()
+        self.effects.iter().filter(|(_, times)| **times > 1).map(|(id, _)| *id).collect()
     }
 
-    /// Answered with `200` and not granted, or not answered for good.
+    /// Answered with `200` without an effect, or not answered for good.
     fn lost(&self) -> Vec<u64> {
         (1..=self.sent)
             .filter(|id| match self.heard.acknowledged.contains(id) {
-                true => !self.granted.contains_key(id),
+                true => !self.effects.contains_key(id),
                 false => !self.heard.in_doubt.contains(id),
             })
             .collect()
     }
 
     fn print(&self) {
-        let granted_in_doubt =
-            self.heard.in_doubt.iter().filter(|id| self.granted.contains_key(id)).count();
+        let took_effect =
+            self.heard.in_doubt.iter().filter(|id| self.effects.contains_key(id)).count();
         println!(
-            "{}: {} rewards, {KILLS} kills, {} doubles, {} lost, {} in doubt ({granted_in_doubt} \
-             of them granted), {:.1?}, {:?}",
+            "{}: {} fulfilments, {KILLS} kills, {} doubles, {} lost, {} in doubt ({took_effect} of \
+             them took effect), {:.1?}, {:?}",
             self.kind,
             self.sent,
             self.doubles().len(),
@@ -282,24 +280,24 @@ fn run(kind: &'static str) -> Report {
         });
         let client = &Client::builder(TokioExecutor::new()).build_http::<String>();
         let deliveries = stream::iter(ids).for_each_concurrent(AT_ONCE, async |id| {
-            let mut settled = false;
-            while !settled {
+            let mut over = false;
+            while !over {
                 let port = port.load(Ordering::SeqCst);
                 let twice = [deliver(client, port, id), deliver(client, port, id)];
                 for answer in join_all(twice).await {
                     let code = answer.unwrap_or_else(|| "cut off".to_owned());
                     let mut heard = heard.lock().expect("whole");
-                    let (granted, in_doubt) = (code == "granted", code == "in_doubt");
-                    if granted {
+                    let (fulfilled, in_doubt) = (code == "fulfilled", code == "in_doubt");
+                    if fulfilled {
                         heard.acknowledged.insert(id);
                     }
                     if in_doubt {
                         heard.in_doubt.insert(id);
                     }
-                    settled |= granted || in_doubt;
+                    over |= fulfilled || in_doubt;
                     *heard.answers.entry(code).or_default() += 1;
                 }
-                if !settled {
+                if !over {
                     sleep(Duration::from_millis(5)).await;
                 }
             }
@@ -312,13 +310,14 @@ fn run(kind: &'static str) -> Report {
 
     let store = RedbStore::open(record(directory.path())).expect("opens");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let listed = runtime.block_on(store.in_doubt()).expect("readable");
+    let open = runtime.block_on(store.open(usize::MAX)).expect("readable");
+    let listed = open.iter().filter(|record| record.state == State::InDoubt);
     Report {
         kind,
         sent: sent.into_inner(),
-        granted: granted(&effects(directory.path())),
+        effects: counted(&effects(directory.path())),
         heard: heard.into_inner().expect("whole"),
-        listed: listed.iter().map(|record| record.id.get()).collect(),
+        listed: listed.map(|record| record.id.get()).collect(),
         took: start.elapsed(),
     }
 }
@@ -332,6 +331,6 @@ async fn deliver(client: &Client<HttpConnector, String>, port: u64, id: u64) -> 
     let bytes = answer.into_body().collect().await.ok()?.to_bytes();
     let body: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
     let code = body["code"].as_str().expect("a code").to_owned();
-    assert_eq!(status == 200, code == "granted");
+    assert_eq!(status == 200, code == "fulfilled");
     Some(code)
 }

@@ -1,9 +1,8 @@
-//! *Whatever the bytes, faults and order: `200` if and only if the reward is granted, and granted at
-//! most once.*
+//! *Whatever the bytes, faults and order: `200` if and only if it is fulfilled, and fulfilled at most
+//! once.*
 //!
-//! The laws themselves, and what they mean by "if and only if", are in `fuzz/laws`; a fuzzer plays
-//! them for as long as one likes. Here each is played with some random scripts, and with every
-//! script that ever was worth keeping, so that `cargo test` shows a breach without a fuzzer.
+//! The laws are in `fuzz/laws`, where a fuzzer plays them. Here each is played with random scripts and
+//! with every script of its corpus.
 
 use proptest::{collection::vec, prelude::*};
 

@@ -44,7 +44,7 @@ fn the_log_and_the_metrics_tell_what_became_of_each_delivery() {
         ("WARN", "outcome=\"unauthorized\"", "refused: the secret is missing or wrong", 1),
         ("WARN", "outcome=\"not_a_fulfilment\"", "problem=\"data is missing\"", 1),
         ("ERROR", "fulfilment.id=5", "the handler returned an error exception.message=", 1),
-        ("ERROR", "outcome=\"failed\"", "failed: the handler returned an error", 1),
+        ("ERROR", "outcome=\"failed\"", "failed: nothing took effect", 1),
     ] {
         let told =
             |found: &&str| found.contains(level) && found.contains(of) && found.contains(line);

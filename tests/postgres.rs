@@ -226,10 +226,12 @@ async fn nothing_commits_after_a_nested_beginning_was_dropped_half_way() {
         let pool = db.ready(2).await;
         let store = PostgresStore::new(pool.clone());
         let mut tx = effect(&store, 1).await;
-        {
+        loop {
             let mut nested = pin!(tx.begin());
-            let once = poll_fn(|cx| Poll::Ready(nested.as_mut().poll(cx).is_pending()));
-            assert!(once.await);
+            let begun = poll_fn(|cx| Poll::Ready(nested.as_mut().poll(cx).is_ready()));
+            if !begun.await {
+                break; // half-way; the server may also have answered at once
+            }
         }
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let _: &mut PgConnection = &mut tx;
@@ -388,7 +390,10 @@ async fn a_storm_of_terminations_and_cancels_fulfils_each_once() {
                         Ok(()) if id % 3 == 0 => End::Fulfilled,
                         Ok(()) => {
                             let slow = tx.execute("SELECT pg_sleep(0.005)").await;
-                            slow.map_or_else(|error| End::Failed(error.to_string()), |_| End::Fulfilled)
+                            slow.map_or_else(
+                                |error| End::Failed(error.to_string()),
+                                |_| End::Fulfilled,
+                            )
                         }
                         Err(error) => End::Failed(error.to_string()),
                     };
@@ -399,7 +404,10 @@ async fn a_storm_of_terminations_and_cancels_fulfils_each_once() {
         tokio::select! {
             _ = work => {}
             () = storm => unreachable!(),
-            () = tokio::time::sleep(Duration::from_secs(60)) => panic!("not all of them in a minute"),
+            () = tokio::time::sleep(Duration::from_secs(60)) => {
+                let open = PostgresStore::new(db.pool(1).await).open(9).await;
+                panic!("not all of them in a minute: {open:?}");
+            }
         }
         let pool = db.pool(1).await;
         assert_eq!(effects(&pool).await, (1..=40).map(|id| (id, 1)).collect::<Vec<_>>());
@@ -744,7 +752,7 @@ async fn silent_connections_are_let_go() {
         assert_eq!(state.expect("a database"), State::Fulfilled);
         assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
 
-        // All that run: they end within the bound, and the next one is served.
+        // All that run: they end within the bound, and are right at once for others.
         let txs = join_all((21..29).map(|id| effect(&store, id))).await;
         proxy.silence();
         let begun = Instant::now();
@@ -752,22 +760,35 @@ async fn silent_connections_are_let_go() {
             store.end(tx, if at % 2 == 0 { End::Fulfilled } else { End::InDoubt("unknown".into()) })
         });
         for (at, state) in join_all(ends).await.into_iter().enumerate() {
-            match state {
-                Ok(state) => assert_eq!((state, at % 2), (State::InDoubt, 1)),
-                Err(error) => {
-                    assert_eq!(error.to_string(), "the database did not answer in time");
-                    assert_eq!(at % 2, 0);
-                }
-            }
+            let undone = if at % 2 == 0 { State::Failed } else { State::InDoubt };
+            assert_eq!(state.expect("a database"), undone);
         }
-        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
-        let state = store.end(effect(&store, 31).await, End::Fulfilled).await;
-        assert_eq!(state.expect("a database"), State::Fulfilled);
-        drop(proxy);
-        // The server has noticed by now that they are gone.
-        let direct = PostgresStore::new(pool.clone());
-        assert_eq!(kind(&patiently(&direct, &claim(21)).await), "run 1");
-        assert_eq!(kind(&patiently(&direct, &claim(22)).await), "in doubt 2");
+        assert!(begun.elapsed() < Duration::from_secs(7), "{:?}", begun.elapsed());
+        for (id, next) in [(21, "run 2"), (22, "in doubt 2"), (23, "run 2")] {
+            let begun = Instant::now();
+            assert_eq!(kind(&patiently(&store, &claim(id)).await), next);
+            assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+            assert_eq!(times(&pool, id).await, 0);
+        }
+    })
+    .await;
+}
+
+/// Dropping a handler does not stop its statement on the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_of_a_handler_that_was_cut_off_is_stopped() {
+    story(|db| async move {
+        let pool = db.ready(2).await;
+        let store = PostgresStore::new(pool.clone());
+        let mut tx = effect(&store, 1).await;
+        let sleep = timeout(Duration::from_millis(50), tx.execute("SELECT pg_sleep(1000)")).await;
+        assert!(sleep.is_err());
+        let begun = Instant::now();
+        let state = store.end(tx, End::Interrupted("took too long".into())).await;
+        assert_eq!(state.expect("a database"), State::Failed);
+        assert_eq!(kind(&patiently(&store, &claim(1)).await), "run 2");
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert_eq!(times(&pool, 1).await, 0);
     })
     .await;
 }

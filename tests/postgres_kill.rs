@@ -1,6 +1,6 @@
-//! Machines die: two processes grant from one PostgreSQL and are killed with `kill -9` at random
+//! Machines die: two processes fulfil from one PostgreSQL and are killed with `kill -9` at random
 //! moments, or frozen and woken up when nobody waits for them any more. What they were sent is sent
-//! again. No reward is granted twice, and none is lost.
+//! again. With either kind of store each fulfilment takes effect once, and none is lost.
 
 mod support {
     pub(crate) mod deliver;
@@ -13,52 +13,67 @@ use std::time::{Duration, Instant, SystemTime};
 use sqlx::PgPool;
 use tokio::time::sleep;
 use tower_firstpromoter::{
-    BoxError, Fulfil, FulfilIn, Outcome, Verdict,
+    BoxError, Fulfil, FulfilIn, Outcome, Verdict, Webhook,
     event::Fulfilment,
-    once::{PostgresStore, PostgresTx, Store},
+    store::{PostgresJournal, PostgresStore, PostgresTx, Store},
 };
 
 use self::support::{
     deliver::{deliver, webhook},
     machine::{self, Machine, once_each, play, role},
-    postgres::{Database, effects, grant, story},
+    postgres::{Database, effects, story, take_effect},
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_while_granting_in_the_transaction() {
-    story(|db| killed(db, "in_tx", 20, 300)).await;
+async fn killed_with_a_store() {
+    story(|db| killed(db, "store", 20, 300)).await;
 }
 
+/// What was cut off stays busy until its limit and 30 seconds are over.
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_while_granting_elsewhere() {
-    story(|db| killed(db, "elsewhere", 6, 1_500)).await;
+async fn killed_with_a_journal() {
+    story(|db| killed(db, "journal", 25, 300)).await;
 }
 
 async fn killed(db: Database, mode: &'static str, kills: u32, longest: u64) {
     let pool = db.ready(2).await;
-    let granted = machine::killed(&db.url, mode, 2, kills, longest).await;
-    once_each(&effects(&pool).await, granted);
-    let doubts = PostgresStore::new(pool).in_doubt().await.expect("a database");
-    assert!(doubts.is_empty(), "{doubts:?}");
+    let fulfilled = machine::killed(&db.url, mode, 2, kills, longest).await;
+    once_each(&effects(&pool).await, fulfilled);
+    let open = PostgresStore::new(pool).open(usize::MAX).await.expect("a database");
+    assert!(open.is_empty(), "{open:?}");
 }
 
 /// Not a story: what the other processes run.
 #[tokio::test(flavor = "multi_thread")]
 async fn machine() {
     let Some((url, mode)) = role() else { return };
-    let db = Database { url };
-    let store = PostgresStore::new(db.pool(6).await);
-    play(match mode.as_str() {
-        "elsewhere" => webhook(Elsewhere(db.pool(6).await), store),
-        "in_tx" => webhook(InTx { nap: |id| id % 3 }, store),
-        "freezes" => webhook(InTx { nap: |_| 400 }, store.max_idle(Duration::from_secs(1))),
-        other => panic!("no such mode: {other}"),
-    })
-    .await;
+    play(a_webhook(&Database { url, name: String::new() }, &mode).await).await;
+}
+
+/// A webhook with a store or a journal; its handler naps, for some milliseconds or until it is
+/// frozen.
+async fn a_webhook(db: &Database, mode: &str) -> Webhook {
+    let pool = db.pool(6).await;
+    let freezes = mode.ends_with("freezes");
+    if mode.starts_with("store") {
+        let limit = Duration::from_secs(if freezes { 1 } else { 60 });
+        webhook(InTx { freezes }, PostgresStore::new(pool)).attempt_within(limit)
+    } else {
+        let limit = Duration::from_secs(if freezes { 1 } else { 5 });
+        let journal = PostgresJournal::new(pool.clone());
+        webhook(Elsewhere { pool, freezes }, journal).attempt_within(limit)
+    }
+}
+
+async fn nap(id: u64, freezes: bool) {
+    if freezes {
+        println!("in effect {id}");
+    }
+    sleep(Duration::from_millis(if freezes { 600 } else { id % 3 })).await;
 }
 
 struct InTx {
-    nap: fn(u64) -> u64,
+    freezes: bool,
 }
 
 impl FulfilIn<PostgresTx> for InTx {
@@ -66,73 +81,86 @@ impl FulfilIn<PostgresTx> for InTx {
 
     async fn fulfil_in(&self, f: Fulfilment, tx: &mut PostgresTx) -> Result<Outcome, BoxError> {
         let id = f.id.get();
-        grant(id, tx).await?;
-        println!("written {id}");
-        sleep(Duration::from_millis((self.nap)(id))).await;
+        take_effect(id, tx).await?;
+        nap(id, self.freezes).await;
         // The clock is the dice: an error after the write must undo it.
         let now = SystemTime::UNIX_EPOCH.elapsed()?.subsec_micros();
-        if (self.nap)(id) < 3 && now % 5 == 0 {
+        if !self.freezes && now % 5 == 0 {
             return Err("on purpose".into());
         }
         Ok(Outcome::Fulfilled)
     }
 }
 
-/// Grants on a connection of its own, so that no rollback undoes it.
-struct Elsewhere(PgPool);
+/// Takes effect on a connection of its own, so that no rollback undoes it.
+struct Elsewhere {
+    pool: PgPool,
+    freezes: bool,
+}
 
 impl Fulfil for Elsewhere {
     type Error = sqlx::Error;
 
     async fn fulfil(&self, f: Fulfilment) -> Result<Outcome, sqlx::Error> {
-        let id = f.id.get() as i64;
-        sleep(Duration::from_millis(f.id.get() % 3)).await;
-        sqlx::query("INSERT INTO effects VALUES ($1)").bind(id).execute(&self.0).await?;
-        sleep(Duration::from_millis(f.id.get() % 3)).await;
+        let id = f.id.get();
+        sleep(Duration::from_millis(id % 3)).await;
+        sqlx::query("INSERT INTO effects VALUES ($1)").bind(id as i64).execute(&self.pool).await?;
+        nap(id, self.freezes).await;
         Ok(Outcome::Fulfilled)
     }
 
-    async fn was_granted(&self, f: &Fulfilment) -> Result<Option<bool>, sqlx::Error> {
-        let (granted,): (bool,) =
+    async fn was_fulfilled(&self, f: &Fulfilment) -> Result<Option<bool>, sqlx::Error> {
+        let (fulfilled,): (bool,) =
             sqlx::query_as("SELECT EXISTS (SELECT FROM effects WHERE id = $1)")
                 .bind(f.id.get() as i64)
-                .fetch_one(&self.0)
+                .fetch_one(&self.pool)
                 .await?;
-        Ok(Some(granted))
+        Ok(Some(fulfilled))
     }
 }
 
-/// It stops in the middle of a grant for longer than its session may be idle, another machine
-/// grants, and then it wakes up and goes on where it was.
 #[tokio::test(flavor = "multi_thread")]
-async fn frozen_and_woken() {
-    story(|db| async move {
-        let pool = db.ready(4).await;
-        let here = webhook(InTx { nap: |_| 10 }, PostgresStore::new(pool.clone()));
-        let mut frozen = Machine::start(&db.url, "freezes").await;
-        frozen.send(1).await;
-        while frozen.line().await != "written 1" {}
-        frozen.signal("-STOP");
+async fn frozen_with_a_store() {
+    story(|db| frozen(db, "store")).await;
+}
 
-        let stopped = Instant::now();
-        assert_eq!(deliver(&here, 1).await, Verdict::InProgress);
-        let verdict = loop {
-            match deliver(&here, 1).await {
-                Verdict::InProgress => {
-                    assert!(stopped.elapsed() < Duration::from_secs(20), "the row is never free");
-                    sleep(Duration::from_millis(50)).await;
-                }
-                verdict => break verdict,
+#[tokio::test(flavor = "multi_thread")]
+async fn frozen_with_a_journal() {
+    story(|db| frozen(db, "journal")).await;
+}
+
+/// It stops in the middle of an attempt for longer than that may take, another machine hears of it
+/// and ends it, and then it wakes up and goes on where it was.
+async fn frozen(db: Database, mode: &str) {
+    let pool = db.ready(4).await;
+    let here = a_webhook(&db, mode).await;
+    let mut frozen = Machine::start(&db.url, &format!("{mode} freezes")).await;
+    frozen.send(1).await;
+    while frozen.line().await != "in effect 1" {}
+    frozen.signal("-STOP");
+
+    let stopped = Instant::now();
+    let verdict = loop {
+        match deliver(&here, 1).await {
+            Verdict::InProgress => {
+                assert!(stopped.elapsed() < Duration::from_secs(60), "it is never let go");
+                sleep(Duration::from_millis(50)).await;
             }
-        };
-        assert_eq!(verdict, Verdict::Granted);
-        let waited = stopped.elapsed();
-        assert!(waited >= Duration::from_millis(700), "{waited:?}");
+            verdict => break verdict,
+        }
+    };
+    assert_eq!(verdict, Verdict::Fulfilled);
+    // Its limit of a second, and 30 more.
+    let waited = stopped.elapsed();
+    assert!(waited >= Duration::from_secs(30), "{waited:?}");
 
-        frozen.signal("-CONT");
-        assert_eq!(frozen.answer().await, (1, "not_recorded".to_owned()));
-        assert_eq!(effects(&pool).await, [(1, 1)]);
-        frozen.kill().await;
-    })
-    .await;
+    frozen.signal("-CONT");
+    let (_, verdict) = frozen.answer().await;
+    assert!(["in_progress", "not_recorded", "fulfilled"].contains(&&*verdict), "{verdict}");
+    while {
+        frozen.send(1).await;
+        frozen.answer().await.1 != "fulfilled"
+    } {}
+    assert_eq!(effects(&pool).await, [(1, 1)]);
+    frozen.kill().await;
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures::FutureExt;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, TableDefinition};
 use tower_firstpromoter::{
     event::Fulfilment,
     store::{Begin, Claim, End, Record, RedbStore, RedbTx, State, Store},
@@ -77,6 +77,12 @@ async fn what_is_written_is_read_after_reopening() {
     let open = store.open(3).await.expect("readable");
     assert_eq!(open, [written[4].clone(), written[3].clone(), written[2].clone()]);
     assert_eq!(store.open(usize::MAX).await.expect("readable").len(), 4);
+
+    // A doubt keeps its reason when the handler is not asked.
+    let Ok(Begin::InDoubt { tx, .. }) = store.begin(&claim(5, "ada")).await else { panic!() };
+    store.end(tx, End::NotRun("it cannot tell".to_owned())).await.expect("written");
+    let reason = store.get(5.into()).await.expect("readable").expect("there").reason;
+    assert_eq!(reason.as_deref(), Some("the attempt was cut off"));
 
     for (id, expected) in [(1, None), (2, Some(2)), (3, Some(2)), (4, None), (5, None)] {
         match store.begin(&claim(id, "ada")).await.expect("readable") {

@@ -162,14 +162,6 @@ async fn the_store_keeps_its_contract() {
     }
 }
 
-/// As above, with a pool for each store. Each answer `Busy` takes a second then.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "takes two minutes"]
-async fn two_pools_keep_the_contract() {
-    let (db, _pool) = Database::new(SqliteJournalMode::Wal).await;
-    store_contract(Kind::Transactional, async || SqliteStore::new(db.pool().await)).await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_decides_what_is_kept() {
     for journal in JOURNALS {
@@ -209,7 +201,7 @@ async fn the_end_decides_what_is_kept() {
     }
 }
 
-/// FINDINGS 3, 4, 5: whatever ends the transaction, nothing stays of the attempt, neither what it
+/// Whatever ends the transaction, nothing stays of the attempt, neither what it
 /// wrote before nor what it goes on to write.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_ended_early_commits_nothing() {
@@ -268,7 +260,7 @@ async fn a_transaction_that_ended_early_commits_nothing() {
     }
 }
 
-/// FINDINGS 3: a full disk, played by a limit of pages.
+/// A full disk, played by a limit of pages.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_database_commits_nothing() {
     for journal in JOURNALS {
@@ -292,7 +284,7 @@ async fn a_full_database_commits_nothing() {
     }
 }
 
-/// FINDINGS 3: a full file system, then room again.
+/// A full file system, then room again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_commits_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -348,7 +340,7 @@ async fn a_full_disk_commits_nothing() {
     }
 }
 
-/// FINDINGS 18: what a handler leaves behind stays in no connection.
+/// What a handler leaves behind stays in no connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nested_transaction_that_is_forgotten_is_not_left_in_the_pool() {
     for journal in JOURNALS {
@@ -481,7 +473,7 @@ async fn a_statement_on_its_way_belongs_to_the_attempt() {
     assert_eq!(effects(&pool).await, []);
 }
 
-/// FINDINGS 17: nothing is shared between pools.
+/// Nothing is shared between pools.
 #[tokio::test(flavor = "multi_thread")]
 async fn databases_in_memory_are_unrelated() {
     for connections in [1, 4] {
@@ -535,7 +527,7 @@ async fn a_pool_of_one_will_do() {
     }
 }
 
-/// FINDINGS 9: one file under two names, each with a pool and a store of its own.
+/// One file under two names, each with a pool and a store of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_file_under_two_names_is_one_database() {
     for journal in JOURNALS {
@@ -626,7 +618,7 @@ async fn a_storm_of_duplicates_is_fulfilled_once() {
     }
 }
 
-/// FINDINGS 21 and 22.
+/// The record says what was last asked for, and names one promoter.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_record_says_what_was_last_asked_for() {
     let (_db, pool) = Database::new(SqliteJournalMode::Wal).await;
@@ -684,7 +676,7 @@ async fn an_operator_sees_and_resolves() {
     assert!(store.forget(2.into()).await.expect("a database"));
     assert!(!store.forget(2.into()).await.expect("a database"));
     assert!(matches!(store.begin(&claim(2)).await, Ok(Begin::Run { attempt: 1, .. })));
-    assert!(store.clone().namespace("x".repeat(201)).is_err(), "FINDINGS 20");
+    assert!(store.clone().namespace("x".repeat(201)).is_err(), "it is too long");
 
     let tx = begin(&store, &claim(6)).await;
     store.end(tx, End::InDoubt("who knows".into())).await.expect("a record");
@@ -744,7 +736,7 @@ async fn waits_for_others_are_bounded() {
     }
 }
 
-/// FINDINGS 25 and 33.
+/// A table that is missing or cannot be written is an error that says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_cannot_be_used_is_an_error() {
     let (db, pool) = Database::new(SqliteJournalMode::Delete).await;
@@ -845,7 +837,7 @@ async fn a_delivery_is_answered_with_what_is_recorded() {
     }
 }
 
-/// FINDINGS 3: every retry had committed its later writes.
+/// Every retry had committed its later writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn retries_of_a_handler_that_breaks_the_rule_take_no_effect() {
     let pool = memory(1).await;
@@ -886,4 +878,42 @@ async fn two_services_fulfil_each_once() {
         }
         assert_eq!(effects(&pool).await, (100..140).map(|id| (id, 1)).collect::<Vec<_>>());
     }
+}
+
+/// An attempt neither runs nor commits in what somebody has left open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_left_in_a_transaction_is_closed() {
+    let (db, _) = Database::new(SqliteJournalMode::Wal).await;
+    for nested in [false, true] {
+        let pool = pool_of(1, db.options()).await;
+        let mut left = pool.acquire().await.expect("a connection");
+        std::mem::forget(left.begin().await.expect("a transaction"));
+        if nested {
+            std::mem::forget(left.begin().await.expect("a nested one"));
+        }
+        drop(left);
+        let store = SqliteStore::new(pool.clone());
+        let id = 1 + u64::from(nested);
+        store.begin(&claim(id)).await.map(drop).unwrap_err();
+        assert_eq!(fulfil(&store, id).await, State::Fulfilled);
+        the_application_can_write(&pool, &db.pool().await).await;
+        assert_eq!(effects(&db.pool().await).await.len(), id as usize);
+    }
+}
+
+/// Where a transaction ended early, another process may have been quicker.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_note_does_not_undo_what_another_has_fulfilled() {
+    let (db, pool) = Database::new(SqliteJournalMode::Wal).await;
+    let (one, other) = (SqliteStore::new(pool.clone()), SqliteStore::new(db.pool().await));
+    for (id, end) in (1..).zip([End::Fulfilled, End::Failed("why".into())]) {
+        let mut tx = begin(&one, &claim(id)).await;
+        let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *tx).await;
+        assert_eq!(fulfil(&other, id).await, State::Fulfilled);
+        write(&mut tx, id as i64).await;
+        assert_eq!(one.end(tx, end).await.expect("a record"), State::Fulfilled);
+        let told = told(one.get(id.into()).await.expect("a database"));
+        assert_eq!(told, (State::Fulfilled, 1, None));
+    }
+    assert_eq!(effects(&pool).await, [(1, 1), (2, 1)]);
 }

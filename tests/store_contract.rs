@@ -290,6 +290,7 @@ impl Store for TestStore {
         let fulfilled = |record: &Record| record.state == State::Fulfilled;
         let foreign = |record: &Record| {
             record.promoter != claim.promoter()
+                && (record.attempts > 0 || record.state != State::Failed)
                 && self.flaw != Flaw::IgnoresThePromoter
                 && (self.flaw != Flaw::MismatchOfFulfilledOnly || fulfilled(record))
         };

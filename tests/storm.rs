@@ -1,12 +1,13 @@
-//! The storm: 64 deliveries at once of each of 1,000 rewards, to handlers that nap, fail in 20 % of
-//! all calls and panic in 10 %, sent again until the answer is `200`. In one service, where the
-//! duplicates meet at the desk, and in eight services over one store, where they meet in the store.
-//! Grants are made elsewhere, or in the store's own transaction where it has one. Whatever happens, every reward is granted once: none twice, none lost.
+//! The storm: 64 deliveries at once of each of 1,000 fulfilments, to handlers that nap, fail in 20 %
+//! of all calls, panic in 10 % and do not know in 5 %, sent again until the answer is `200`. In one
+//! service, where the duplicates meet in the map of running attempts, and in eight services over one
+//! store, where they meet in the store. Whatever happens, each takes effect once: none twice, none
+//! lost.
 //!
-//! A harness that has never seen a double proves nothing. So it also plays two designs that are
-//! known to be wrong, with a service that is cut off and started again all the time: a store that
-//! forgets, and one that is sure but whose doubts are run again blindly. It must catch both, and
-//! must not catch the right design under the same cuts.
+//! A harness that has never seen a double proves nothing. So it also plays two designs that are known
+//! to be wrong, with a service that is cut off and started again all the time: a store that forgets,
+//! and a handler whose doubts run again blindly. It must catch both, and must not catch the right
+//! design under the same cuts.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -27,25 +28,25 @@ use tokio::{
 };
 use tower::ServiceExt;
 use tower_firstpromoter::{
-    Access, BoxError, Fulfil, FulfilIn, Outcome, Webhook,
+    BoxError, Fulfil, FulfilIn, Outcome, Webhook,
     event::Fulfilment,
-    observe::Seen,
-    once::{MemoryStore, Once, PostgresStore, PostgresTx, RedbStore, SqliteStore, SqliteTx, Store},
+    observe::DeliveryEvent,
+    store::{
+        MemoryStore, PostgresJournal, PostgresStore, PostgresTx, RedbStore, SqliteStore, SqliteTx,
+        Store,
+    },
 };
 
-use crate::{
-    delivery::{SECRET, delivery},
-    dice::Dice,
-};
+use crate::{deliver::delivery, dice::Dice};
 
-#[path = "support/delivery.rs"]
-mod delivery;
+#[path = "support/deliver.rs"]
+mod deliver;
 #[path = "support/dice.rs"]
 mod dice;
 #[path = "support/postgres.rs"]
 mod postgres;
 
-const REWARDS: u64 = 1_000;
+const FULFILMENTS: u64 = 1_000;
 const DUPLICATES: usize = 64;
 const AT_ONCE: usize = 16;
 const SERVICES: usize = 8;
@@ -53,13 +54,10 @@ const SERVICES: usize = 8;
 /// So many doubles are no accident, and a design that makes them need not be watched to the end.
 const ENOUGH: usize = 20;
 
-/// Of the pool, in which each running grant holds one.
-const CONNECTIONS: u32 = 32;
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn memory() {
     for services in [1, SERVICES] {
-        let handler = Handler::new("memory", services);
+        let handler = Elsewhere::new("MemoryStore", services);
         let store = MemoryStore::new(usize::MAX);
         storm(webhooks(&handler, &store, services)).await.expect_each_once(&handler).await;
     }
@@ -68,7 +66,7 @@ async fn memory() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn redb() {
     for services in [1, SERVICES] {
-        let handler = Handler::new("redb", services);
+        let handler = Elsewhere::new("RedbStore", services);
         let dir = tempfile::tempdir().expect("a directory");
         let store = RedbStore::open(dir.path().join("fulfilments.redb")).expect("opens");
         storm(webhooks(&handler, &store, services)).await.expect_each_once(&handler).await;
@@ -76,31 +74,23 @@ async fn redb() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn sqlite_in_its_transaction() {
+async fn sqlite() {
     for services in [1, SERVICES] {
         let dir = tempfile::tempdir().expect("a directory");
         let pool = sqlite_pool(dir.path()).await;
         let store = SqliteStore::new(pool.clone());
-        let handler = InSqlite::new("SQLite, in its transaction", services, pool);
+        let handler = InSqlite::new("SqliteStore", services, pool);
         storm(webhooks(&handler, &store, services)).await.expect_each_once(&handler).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn sqlite_and_elsewhere() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let store = SqliteStore::new(sqlite_pool(dir.path()).await);
-    let handler = Handler::new("SQLite, elsewhere", SERVICES);
-    storm(webhooks(&handler, &store, SERVICES)).await.expect_each_once(&handler).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn postgres_in_its_transaction() {
+async fn postgres_store() {
     for services in [1, SERVICES] {
         postgres::story(async move |database| {
-            let pool = database.ready(CONNECTIONS).await;
+            let pool = database.ready(4).await;
             let store = PostgresStore::new(pool.clone());
-            let handler = InPostgres::new("PostgreSQL, in its transaction", services, pool);
+            let handler = InPostgres::new("PostgresStore", services, pool);
             storm(webhooks(&handler, &store, services)).await.expect_each_once(&handler).await;
         })
         .await;
@@ -108,18 +98,20 @@ async fn postgres_in_its_transaction() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn postgres_and_elsewhere() {
-    postgres::story(async move |database| {
-        let store = PostgresStore::new(database.ready(CONNECTIONS).await);
-        let handler = Handler::new("PostgreSQL, elsewhere", SERVICES);
-        storm(webhooks(&handler, &store, SERVICES)).await.expect_each_once(&handler).await;
-    })
-    .await;
+async fn postgres_journal() {
+    for services in [1, SERVICES] {
+        postgres::story(async move |database| {
+            let store = PostgresJournal::new(database.ready(4).await);
+            let handler = Elsewhere::new("PostgresJournal", services);
+            storm(webhooks(&handler, &store, services)).await.expect_each_once(&handler).await;
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn redb_cut_off_all_the_time() {
-    let handler = Handler::new("redb, cut off", 1);
+    let handler = Elsewhere::new("RedbStore, cut off", 1);
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("fulfilments.redb");
     let start = || webhook(&handler, &RedbStore::open(&path).expect("opens"));
@@ -128,36 +120,31 @@ async fn redb_cut_off_all_the_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn wrong_memory_across_restarts_is_seen() {
-    let handler = Handler::new("WRONG: memory, cut off", 1);
+    let handler = Elsewhere::new("WRONG: MemoryStore, cut off", 1);
     let start = || webhook(&handler, &MemoryStore::new(usize::MAX));
     storm_with_cuts(&handler, start).await.expect_doubles(&handler).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn wrong_blind_runs_of_doubts_are_seen() {
-    let handler = Handler::new("WRONG: doubts run blindly, cut off", 1);
+    let handler = Blind(Elsewhere::new("WRONG: doubts run blindly, cut off", 1));
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("fulfilments.redb");
-    let start = || {
-        // Declared, and not true.
-        webhook(&handler, &RedbStore::open(&path).expect("opens")).handler_is_idempotent()
-    };
+    let start = || webhook(&handler, &RedbStore::open(&path).expect("opens"));
     storm_with_cuts(&handler, start).await.expect_doubles(&handler).await;
 }
 
-fn webhook<S, H>(handler: &H, store: &S) -> Webhook<Once>
+fn webhook<S, H>(handler: &H, store: &S) -> Webhook
 where
-    S: Store + Clone,
+    S: Store,
     H: FulfilIn<S::Tx> + Effects + Clone,
 {
-    Webhook::new(handler.clone(), Access::query("key", SECRET))
-        .observe(handler.weather().observer())
-        .once(store.clone())
+    deliver::webhook(handler.clone(), store.clone()).observe(handler.weather().observer())
 }
 
-fn webhooks<S, H>(handler: &H, store: &S, services: usize) -> Vec<Webhook<Once>>
+fn webhooks<S, H>(handler: &H, store: &S, services: usize) -> Vec<Webhook>
 where
-    S: Store + Clone,
+    S: Store,
     H: FulfilIn<S::Tx> + Effects + Clone,
 {
     (0..services).map(|_| webhook(handler, store)).collect()
@@ -179,16 +166,21 @@ async fn sqlite_pool(directory: &Path) -> SqlitePool {
 struct Weather {
     name: String,
     dice: Dice,
-    /// What the store's errors were, which no double may come of, either.
+    /// The store's errors, which no double may come of, either.
     store_failed: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
+#[derive(Clone, Copy)]
 enum Fate {
     Fails,
     PanicsBefore,
     PanicsAfter,
-    Grants,
+    CannotKnowBefore,
+    CannotKnowAfter,
+    Fulfils,
 }
+
+use Fate::*;
 
 impl Weather {
     fn new(store: &str, services: usize) -> Arc<Self> {
@@ -196,10 +188,10 @@ impl Weather {
         Arc::new(Self { dice: Dice::new(&name), name, store_failed: Arc::default() })
     }
 
-    fn observer(&self) -> impl Fn(&Seen<'_>) + Send + Sync + 'static {
+    fn observer(&self) -> impl Fn(&DeliveryEvent<'_>) + Send + Sync + 'static {
         let store_failed = Arc::clone(&self.store_failed);
-        move |seen| {
-            if let Seen::StoreFailed { error, .. } = seen {
+        move |event| {
+            if let DeliveryEvent::StoreFailed { error, .. } = event {
                 *store_failed.lock().expect("whole").entry(error.to_string()).or_default() += 1;
             }
         }
@@ -214,75 +206,103 @@ impl Weather {
     }
 
     fn fate(&self) -> Fate {
-        match self.dice.roll(0..20) {
-            0..4 => Fate::Fails,
-            4 => Fate::PanicsBefore,
-            5 => Fate::PanicsAfter,
-            _ => Fate::Grants,
+        match self.dice.roll(0..40) {
+            0..8 => Fails,
+            8..10 => PanicsBefore,
+            10..12 => PanicsAfter,
+            12 => CannotKnowBefore,
+            13 => CannotKnowAfter,
+            _ => Fulfils,
         }
     }
 }
 
-/// What was granted, and how often. Nothing in it is idempotent: each grant counts.
+/// What took effect, and how often. Nothing in it is idempotent: each effect counts.
 trait Effects {
     fn weather(&self) -> &Weather;
 
-    async fn granted(&self) -> HashMap<u64, u32>;
+    async fn effects(&self) -> HashMap<u64, u32>;
 }
 
-/// Grants elsewhere.
+/// Its effect is outside the store.
 #[derive(Clone)]
-struct Handler {
+struct Elsewhere {
     weather: Arc<Weather>,
-    granted: Arc<Mutex<HashMap<u64, u32>>>,
+    effects: Arc<Mutex<HashMap<u64, u32>>>,
 }
 
-impl Handler {
+impl Elsewhere {
     fn new(store: &str, services: usize) -> Self {
-        Self { weather: Weather::new(store, services), granted: Arc::default() }
+        Self { weather: Weather::new(store, services), effects: Arc::default() }
     }
 }
 
-impl Effects for Handler {
+impl Effects for Elsewhere {
     fn weather(&self) -> &Weather {
         &self.weather
     }
 
-    async fn granted(&self) -> HashMap<u64, u32> {
-        self.granted.lock().expect("whole").clone()
+    async fn effects(&self) -> HashMap<u64, u32> {
+        self.effects.lock().expect("whole").clone()
     }
 }
 
-impl Fulfil for Handler {
-    type Error = String;
+impl Fulfil for Elsewhere {
+    type Error = BoxError;
 
-    async fn fulfil(&self, fulfilment: Fulfilment) -> Result<Outcome, String> {
+    async fn fulfil(&self, fulfilment: Fulfilment) -> Result<Outcome, BoxError> {
         self.weather.nap().await;
-        let grant = || {
-            let mut granted = self.granted.lock().expect("whole");
-            *granted.entry(fulfilment.id.get()).or_default() += 1;
-        };
-        match self.weather.fate() {
-            Fate::Fails => return Err("nothing granted, call me again".to_owned()),
-            Fate::PanicsBefore => panic("before the grant"),
-            Fate::PanicsAfter => {
-                grant();
-                panic("after the grant");
-            }
-            Fate::Grants => grant(),
+        let fate = self.weather.fate();
+        match fate {
+            Fails => return Err("nothing took effect, call me again".into()),
+            PanicsBefore => panic("before the effect"),
+            CannotKnowBefore => return Ok(Outcome::InDoubt("before the effect".to_owned())),
+            _ => {}
+        }
+        *self.effects.lock().expect("whole").entry(fulfilment.id.get()).or_default() += 1;
+        match fate {
+            PanicsAfter => panic("after the effect"),
+            CannotKnowAfter => return Ok(Outcome::InDoubt("after the effect".to_owned())),
+            _ => {}
         }
         self.weather.nap().await;
         Ok(Outcome::Fulfilled)
     }
 
-    async fn was_granted(&self, fulfilment: &Fulfilment) -> Result<Option<bool>, String> {
-        Ok(Some(self.granted.lock().expect("whole").contains_key(&fulfilment.id.get())))
+    async fn was_fulfilled(&self, fulfilment: &Fulfilment) -> Result<Option<bool>, BoxError> {
+        Ok(Some(self.effects.lock().expect("whole").contains_key(&fulfilment.id.get())))
     }
 }
 
-/// A handler that grants in the store's transaction. It fails after it has written, so that its
-/// writes must be undone.
-macro_rules! grants_in {
+/// Says that a doubt did not take effect, and does not know it.
+#[derive(Clone)]
+struct Blind(Elsewhere);
+
+impl Effects for Blind {
+    fn weather(&self) -> &Weather {
+        self.0.weather()
+    }
+
+    async fn effects(&self) -> HashMap<u64, u32> {
+        self.0.effects().await
+    }
+}
+
+impl Fulfil for Blind {
+    type Error = BoxError;
+
+    async fn fulfil(&self, fulfilment: Fulfilment) -> Result<Outcome, BoxError> {
+        self.0.fulfil(fulfilment).await
+    }
+
+    async fn was_fulfilled(&self, _: &Fulfilment) -> Result<Option<bool>, BoxError> {
+        Ok(Some(false))
+    }
+}
+
+/// A handler whose effect is in the store's transaction. Whatever goes wrong does so after it has
+/// written, so that its writes must be undone.
+macro_rules! in_transaction {
     ($tx:ty, $name:ident, $pool:ty) => {
         #[derive(Clone)]
         struct $name {
@@ -301,7 +321,7 @@ macro_rules! grants_in {
                 &self.weather
             }
 
-            async fn granted(&self) -> HashMap<u64, u32> {
+            async fn effects(&self) -> HashMap<u64, u32> {
                 let rows: Vec<(i64, i64)> =
                     sqlx::query_as("SELECT id, count(*) FROM effects GROUP BY id")
                         .fetch_all(&self.pool)
@@ -317,25 +337,33 @@ macro_rules! grants_in {
             async fn fulfil_in(&self, f: Fulfilment, tx: &mut $tx) -> Result<Outcome, BoxError> {
                 self.weather.nap().await;
                 let fate = self.weather.fate();
-                if let Fate::PanicsBefore = fate {
-                    panic("before the grant");
+                if let PanicsBefore = fate {
+                    panic("before the effect");
                 }
                 let id = f.id.get() as i64;
                 sqlx::query("INSERT INTO effects VALUES ($1)").bind(id).execute(&mut **tx).await?;
                 match fate {
-                    Fate::Fails => return Err("undo it, and call me again".into()),
-                    Fate::PanicsAfter => panic("after the grant"),
+                    Fails => return Err("undo it, and call me again".into()),
+                    PanicsAfter => panic("after the effect"),
+                    CannotKnowBefore | CannotKnowAfter => {
+                        return Ok(Outcome::InDoubt("a call to another service".to_owned()));
+                    }
                     _ => {}
                 }
                 self.weather.nap().await;
                 Ok(Outcome::Fulfilled)
             }
+
+            /// The writes were undone, and there is no other service.
+            async fn was_fulfilled(&self, _: &Fulfilment) -> Result<Option<bool>, BoxError> {
+                Ok(Some(false))
+            }
         }
     };
 }
 
-grants_in!(SqliteTx, InSqlite, SqlitePool);
-grants_in!(PostgresTx, InPostgres, PgPool);
+in_transaction!(SqliteTx, InSqlite, SqlitePool);
+in_transaction!(PostgresTx, InPostgres, PgPool);
 
 /// Without the hook, whose output would be the whole log.
 fn panic(when: &'static str) -> ! {
@@ -354,8 +382,8 @@ struct Heard {
 impl Heard {
     async fn expect_each_once(&self, effects: &impl Effects) {
         let (doubles, lost) = self.report(effects).await;
-        assert_eq!((doubles, lost), (0, 0), "granted twice, lost");
-        assert_eq!(self.acknowledged.len() as u64, REWARDS, "every one was answered with 200");
+        assert_eq!((doubles, lost), (0, 0), "doubles, lost");
+        assert_eq!(self.acknowledged.len() as u64, FULFILMENTS, "every one was answered with 200");
     }
 
     async fn expect_doubles(&self, effects: &impl Effects) {
@@ -364,9 +392,9 @@ impl Heard {
     }
 
     async fn report(&self, effects: &impl Effects) -> (usize, usize) {
-        let granted = effects.granted().await;
-        let doubles = doubles(&granted);
-        let lost = self.acknowledged.iter().filter(|id| !granted.contains_key(id)).count();
+        let counts = effects.effects().await;
+        let doubles = doubles(&counts);
+        let lost = self.acknowledged.iter().filter(|id| !counts.contains_key(id)).count();
         let Self { answers, cuts, took, .. } = self;
         println!(
             "{}: {} requests in {took:.1?}, {cuts} cuts, {doubles} doubles, {lost} lost, {answers:?}, \
@@ -379,11 +407,11 @@ impl Heard {
     }
 }
 
-fn doubles(granted: &HashMap<u64, u32>) -> usize {
-    granted.values().filter(|times| **times > 1).count()
+fn doubles(effects: &HashMap<u64, u32>) -> usize {
+    effects.values().filter(|times| **times > 1).count()
 }
 
-async fn storm(services: Vec<Webhook<Once>>) -> Heard {
+async fn storm(services: Vec<Webhook>) -> Heard {
     let (start, heard) = (Instant::now(), Mutex::default());
     deliver(&Handle::current(), &services, &heard).await;
     Heard { took: start.elapsed(), ..heard.into_inner().expect("whole") }
@@ -391,28 +419,28 @@ async fn storm(services: Vec<Webhook<Once>>) -> Heard {
 
 /// The service has a runtime of its own, which ends at any moment: what was running stops at its
 /// next `await`, as in a process that is killed. Whoever was not answered sends it again.
-async fn storm_with_cuts(handler: &Handler, service: impl Fn() -> Webhook<Once>) -> Heard {
+async fn storm_with_cuts(handler: &impl Effects, service: impl Fn() -> Webhook) -> Heard {
     let (start, heard, mut cuts) = (Instant::now(), Mutex::default(), 0);
     loop {
         let process =
             Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let services = [service()];
-        let life = Duration::from_millis(handler.weather.dice.roll(40..250));
+        let life = Duration::from_millis(handler.weather().dice.roll(40..250));
         let ended = timeout(life, deliver(process.handle(), &services, &heard)).await.is_ok();
         drop(services);
         let end = move || process.shutdown_timeout(Duration::from_secs(5));
         spawn_blocking(end).await.expect("no panic");
-        if ended || doubles(&handler.granted().await) >= ENOUGH {
+        if ended || doubles(&handler.effects().await) >= ENOUGH {
             return Heard { took: start.elapsed(), cuts, ..heard.into_inner().expect("whole") };
         }
         cuts += 1;
     }
 }
 
-/// Sends every reward that is not acknowledged, until it is.
-async fn deliver(process: &Handle, services: &[Webhook<Once>], heard: &Mutex<Heard>) {
+/// Sends every fulfilment that is not acknowledged, until it is.
+async fn deliver(process: &Handle, services: &[Webhook], heard: &Mutex<Heard>) {
     let acknowledged = heard.lock().expect("whole").acknowledged.clone();
-    stream::iter((1..=REWARDS).filter(|id| !acknowledged.contains(id)))
+    stream::iter((1..=FULFILMENTS).filter(|id| !acknowledged.contains(id)))
         .for_each_concurrent(AT_ONCE, |id| async move {
             loop {
                 let duplicates: Vec<_> = services

@@ -1,14 +1,8 @@
-//! Everything that is measured within the process: each case does its work a number of times and
-//! says how long that took.
+//! What is counted and timed: each case prepares a piece of work, which is then done `n` times.
 
 use std::{
-    convert::Infallible,
-    error::Error,
-    fmt::Debug,
-    future::poll_fn,
-    hint::black_box,
+    convert::Infallible, error::Error, fmt::Debug, future::poll_fn, hint::black_box, ops::Range,
     pin::pin,
-    time::{Duration, Instant},
 };
 
 use axum::body::Body;
@@ -18,130 +12,101 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use tower::{Layer, Service, layer::util::Identity, service_fn};
-use tower_firstpromoter::{
-    Access, Fulfil, Outcome, Webhook,
-    event::{Details, Fulfilment},
-    fulfil_fn,
-    intercept::Intercept,
-};
+use tower_firstpromoter::event::{Details, Fulfilment};
 
 use crate::{
-    full::FullDelivery,
     payload,
-    peers::{self, Answer, PATH, SECRET},
+    peers::{self, Answer, PATH, REMEMBERED, SECRET},
 };
+
+/// Each comes again when the store has long forgotten it.
+const NEW: u64 = 2 * REMEMBERED;
+
+/// Does the same thing so many times.
+pub type Work = Box<dyn FnMut(u64)>;
 
 pub struct Case {
     pub group: &'static str,
     pub name: &'static str,
-    /// How often the work is done when its instructions are counted.
-    pub times: u64,
-    pub run: fn(u64) -> Duration,
+    pub prepare: fn() -> Work,
 }
 
 pub const PASS_THROUGH: &str = "pass-through";
 pub const DELIVERY: &str = "delivery";
-pub const COMPACT: &str = "compact delivery";
 pub const SIGNED: &str = "signed delivery";
-pub const DECODE_2: &str = "decode 2.5 KB";
-pub const DECODE_5: &str = "decode 5 KB";
-pub const DECODE_60: &str = "decode 60 KB";
+pub const DECODE: &str = "decode 2.5 KB";
+pub const DECODE_LONG: &str = "decode 60 KB";
 
 /// In each group the first is what the loop itself costs, which is taken off the others.
 pub const CASES: &[Case] = &[
-    case(PASS_THROUGH, "request", 2_000, |n| drive(service_fn(drop_it), get, n)),
-    case(PASS_THROUGH, "inner service", 2_000, |n| drive(service_fn(answer), get, n)),
-    case(PASS_THROUGH, "inner service behind the layer", 2_000, |n| {
-        drive(layered(service_fn(answer)), get, n)
+    case(PASS_THROUGH, "request", || drive(service_fn(drop_it), get)),
+    case(PASS_THROUGH, "async fn", || drive(service_fn(answer), get)),
+    case(PASS_THROUGH, "async fn behind the layer", || {
+        drive(peers::layer().layer(service_fn(answer)), get)
     }),
-    case(PASS_THROUGH, "axum router", 500, |n| drive(peers::application(), get, n)),
-    case(PASS_THROUGH, "axum router behind the layer", 500, |n| drive(peers::in_front(), get, n)),
-    case(PASS_THROUGH, "axum router with an empty layer within", 500, |n| {
-        drive(peers::application().layer(Identity::new()), get, n)
+    case(PASS_THROUGH, "axum router", || drive(peers::application(), get)),
+    case(PASS_THROUGH, "axum router behind the layer", || drive(peers::in_front(), get)),
+    case(PASS_THROUGH, "axum router with an empty layer within", || {
+        drive(peers::application().layer(Identity::new()), get)
     }),
-    case(PASS_THROUGH, "axum router with the layer within", 500, |n| {
-        drive(peers::as_router_layer(), get, n)
+    case(PASS_THROUGH, "axum router with the layer within", || {
+        drive(peers::as_router_layer(), get)
     }),
-    case(DELIVERY, "request", 500, |n| drive(service_fn(drop_it), deliver(same), n)),
-    case(DELIVERY, "floor", 500, |n| drive(peers::floor(), deliver(same), n)),
-    case(DELIVERY, "ours", 500, |n| drive(peers::in_front(), deliver(same), n)),
-    case(DELIVERY, "ours, as a bare service", 500, |n| drive(peers::service(), deliver(same), n)),
-    case(DELIVERY, "ours, as an axum route", 500, |n| drive(peers::as_route(), deliver(same), n)),
-    case(DELIVERY, "ours, as an axum layer", 500, |n| {
-        drive(peers::as_router_layer(), deliver(same), n)
-    }),
-    case(DELIVERY, "ours, memory store, new keys", 2_000, |n| {
-        drive(peers::once_in_memory(), deliver(unique), n)
-    }),
-    case(DELIVERY, "ours, memory store, one key", 500, |n| {
-        drive(peers::once_in_memory(), deliver(same), n)
-    }),
-    case(DELIVERY, "axum Json<T>", 500, |n| drive(peers::plain_axum(), deliver(same), n)),
-    case(DELIVERY, "by hand", 500, |n| drive(peers::by_hand(), deliver(same), n)),
-    case(COMPACT, "request", 500, |n| drive(service_fn(drop_it), compact(), n)),
-    case(COMPACT, "floor", 500, |n| drive(peers::floor(), compact(), n)),
-    case(COMPACT, "ours", 500, |n| drive(peers::in_front(), compact(), n)),
-    case(COMPACT, "by hand", 500, |n| drive(peers::by_hand(), compact(), n)),
-    case(SIGNED, "request", 200, |n| drive(service_fn(drop_it), signed(), n)),
-    case(SIGNED, "ours", 200, |n| drive(peers::signed(), signed(), n)),
-    case(SIGNED, "webhook-verify", 200, |n| drive(peers::webhook_verify(), signed(), n)),
-    case(SIGNED, "tower-github-webhook", 200, |n| drive(peers::github_webhook(), signed(), n)),
-    case(DECODE_2, "payload", 500, |n| decode(0, n, Ok::<_, Infallible>)),
-    case(DECODE_2, "IgnoredAny", 500, |n| decode(0, n, json::<IgnoredAny>)),
-    case(DECODE_2, "ours", 500, |n| decode(0, n, Fulfilment::decode)),
-    case(DECODE_2, "ours, with details", 500, |n| decode(0, n, details)),
-    case(DECODE_2, "needed fields", 500, |n| decode(0, n, json::<peers::Delivery>)),
-    case(DECODE_2, "all fields", 500, |n| decode(0, n, json::<FullDelivery>)),
-    case(DECODE_2, "Value", 500, |n| decode(0, n, json::<serde_json::Value>)),
-    case(DECODE_5, "payload", 300, |n| decode(3, n, Ok::<_, Infallible>)),
-    case(DECODE_5, "IgnoredAny", 300, |n| decode(3, n, json::<IgnoredAny>)),
-    case(DECODE_5, "ours", 300, |n| decode(3, n, Fulfilment::decode)),
-    case(DECODE_5, "ours, with details", 300, |n| decode(3, n, details)),
-    case(DECODE_5, "needed fields", 300, |n| decode(3, n, json::<peers::Delivery>)),
-    case(DECODE_5, "all fields", 300, |n| decode(3, n, json::<FullDelivery>)),
-    case(DECODE_5, "Value", 300, |n| decode(3, n, json::<serde_json::Value>)),
-    case(DECODE_60, "payload", 50, |n| decode(60, n, Ok::<_, Infallible>)),
-    case(DECODE_60, "IgnoredAny", 50, |n| decode(60, n, json::<IgnoredAny>)),
-    case(DECODE_60, "ours", 50, |n| decode(60, n, Fulfilment::decode)),
-    case(DECODE_60, "ours, with details", 50, |n| decode(60, n, details)),
-    case(DECODE_60, "needed fields", 50, |n| decode(60, n, json::<peers::Delivery>)),
-    case(DECODE_60, "all fields", 50, |n| decode(60, n, json::<FullDelivery>)),
-    case(DECODE_60, "Value", 50, |n| decode(60, n, json::<serde_json::Value>)),
+    case(DELIVERY, "request", || drive(service_fn(drop_it), deliver(NEW))),
+    case(DELIVERY, "by hand", || drive(peers::by_hand(), deliver(NEW))),
+    case(DELIVERY, "floor", || drive(peers::floor(), deliver(NEW))),
+    case(DELIVERY, "axum Json<T>", || drive(peers::plain_axum(), deliver(NEW))),
+    case(DELIVERY, "ours, new", || drive(peers::in_front(), deliver(NEW))),
+    case(DELIVERY, "ours, duplicate", || drive(peers::in_front(), deliver(1))),
+    case(DELIVERY, "ours, new, as a bare service", || drive(peers::webhook(), deliver(NEW))),
+    case(DELIVERY, "ours, new, as an axum route", || drive(peers::as_route(), deliver(NEW))),
+    case(DELIVERY, "ours, new, as an axum layer", || drive(peers::as_router_layer(), deliver(NEW))),
+    case(SIGNED, "request", || drive(service_fn(drop_it), deliver(NEW))),
+    case(SIGNED, "ours", || drive(peers::signed(), deliver(NEW))),
+    case(SIGNED, "webhook-verify", || drive(peers::webhook_verify(), deliver(NEW))),
+    case(SIGNED, "tower-github-webhook", || drive(peers::github_webhook(), deliver(NEW))),
+    case(DECODE, "payload", || decode(short(), Ok::<_, Infallible>)),
+    case(DECODE, "IgnoredAny", || decode(short(), json::<IgnoredAny>)),
+    case(DECODE, "ours", || decode(short(), Fulfilment::decode)),
+    case(DECODE, "ours, with details", || decode(short(), details)),
+    case(DECODE, "needed fields", || decode(short(), json::<peers::Delivery>)),
+    case(DECODE, "Value", || decode(short(), json::<serde_json::Value>)),
+    case(DECODE_LONG, "payload", || decode(payload::long(), Ok::<_, Infallible>)),
+    case(DECODE_LONG, "IgnoredAny", || decode(payload::long(), json::<IgnoredAny>)),
+    case(DECODE_LONG, "ours", || decode(payload::long(), Fulfilment::decode)),
+    case(DECODE_LONG, "ours, with details", || decode(payload::long(), details)),
+    case(DECODE_LONG, "needed fields", || decode(payload::long(), json::<peers::Delivery>)),
+    case(DECODE_LONG, "Value", || decode(payload::long(), json::<serde_json::Value>)),
 ];
 
-const fn case(
-    group: &'static str,
-    name: &'static str,
-    times: u64,
-    run: fn(u64) -> Duration,
-) -> Case {
-    Case { group, name, times, run }
+const fn case(group: &'static str, name: &'static str, prepare: fn() -> Work) -> Case {
+    Case { group, name, prepare }
 }
 
-/// Sends `n` requests, one after the other, and reads each answer to its end. As a server does it:
-/// each request goes into the service as soon as it is there, and its future stays where it was made.
-fn drive<S, B, R>(mut service: S, mut request: R, n: u64) -> Duration
+/// Sends requests, one after the other, and reads each answer to its end. As a server does it: each
+/// request goes into the service as soon as it is there, and its future stays where it was made.
+fn drive<S, B, R>(mut service: S, mut request: R) -> Work
 where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + 'static,
     B: Answer,
-    R: FnMut(u64) -> Request<Body>,
+    R: FnMut() -> Request<Body> + 'static,
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(async {
-        let start = Instant::now();
-        for number in 0..n {
-            let Ok(()) = poll_fn(|cx| service.poll_ready(cx)).await;
-            let Ok(mut answer) = pin!(service.call(request(number))).await;
-            assert_eq!(answer.status(), StatusCode::OK);
-            while let Some(frame) = answer.body_mut().frame().await {
-                black_box(frame.expect("an answer"));
+    let runtime = runtime.expect("a runtime");
+    Box::new(move |n| {
+        runtime.block_on(async {
+            for _ in 0..n {
+                let Ok(()) = poll_fn(|cx| service.poll_ready(cx)).await;
+                let Ok(mut answer) = pin!(service.call(request())).await;
+                assert_eq!(answer.status(), StatusCode::OK);
+                while let Some(frame) = answer.body_mut().frame().await {
+                    black_box(frame.expect("an answer"));
+                }
             }
-        }
-        start.elapsed()
+        });
     })
 }
 
-/// Answers at once.
 async fn answer(request: Request<Body>) -> Result<Response<Full<Bytes>>, Infallible> {
     black_box(&request);
     Ok(Response::new(Full::new(Bytes::from_static(b"home"))))
@@ -153,84 +118,54 @@ async fn drop_it(request: Request<Body>) -> Result<Response<Empty<Bytes>>, Infal
     Ok(Response::new(Empty::new()))
 }
 
-fn layered<S: Service<Request<Body>>>(inner: S) -> Intercept<S, impl Fulfil> {
-    let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, Infallible>(Outcome::Fulfilled));
-    Webhook::new(handler, Access::query("key", SECRET)).at(PATH).layer(inner)
-}
-
-/// The sizes of the future of an inner service alone, and of the same behind the layer.
-pub fn future_sizes() -> (usize, usize) {
-    let mut inner = service_fn(answer);
-    let alone = size_of_val(&inner.call(get(0)));
-    (alone, size_of_val(&layered(inner).call(get(0))))
-}
-
-fn get(_: u64) -> Request<Body> {
+fn get() -> Request<Body> {
     Request::get("/").header("host", "example.com").body(Body::empty()).expect("a request")
 }
 
-/// The head of a delivery, as a sender's HTTP client writes it.
-fn head() -> http::request::Builder {
-    Request::post(format!("{PATH}?key={SECRET}"))
-        .header("host", "example.com")
-        .header("user-agent", "rest-client/2.1.0 (linux x86_64) ruby/3.2.2p53")
-        .header("accept", "*/*")
-        .header("accept-encoding", "gzip;q=1.0,deflate;q=0.6,identity;q=0.3")
-        .header("content-type", "application/json")
-        .header("content-length", payload::delivery(FIRST).len())
+fn short() -> Bytes {
+    payload::delivery(1_000_000)
 }
 
-const FIRST: u64 = 1_000_000;
-
-/// More than the memory store is told to remember, so that each is new when its turn comes again.
-const RING: u64 = 2_000;
-
-fn same(_: u64) -> u64 {
-    0
-}
-
-fn unique(number: u64) -> u64 {
-    number % RING
-}
-
-fn deliver(which: fn(u64) -> u64) -> impl FnMut(u64) -> Request<Body> {
-    let head = head().body(()).expect("a request").into_parts().0;
-    let payloads: Vec<Bytes> = (0..RING).map(|n| payload::delivery(FIRST + n)).collect();
-    move |number| {
-        let payload = payloads[which(number) as usize].clone();
-        Request::from_parts(head.clone(), Body::from(payload))
+/// Deliveries of so many fulfilments in turn, signed under each name that one of the peers looks for.
+fn deliver(fulfilments: u64) -> impl FnMut() -> Request<Body> {
+    let deliveries: Vec<_> = (0..fulfilments)
+        .map(|number| {
+            let payload = payload::delivery(1_000_000 + number);
+            let mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).expect("any length");
+            let signature = hex::encode(mac.chain_update(&payload).finalize().into_bytes());
+            // As a sender's HTTP client writes it.
+            let head = Request::post(format!("{PATH}?key={SECRET}"))
+                .header("host", "example.com")
+                .header("user-agent", "rest-client/2.1.0 (linux x86_64) ruby/3.2.2p53")
+                .header("accept", "*/*")
+                .header("accept-encoding", "gzip;q=1.0,deflate;q=0.6,identity;q=0.3")
+                .header("content-type", "application/json")
+                .header("content-length", payload.len())
+                .header("x-webhook-signature", &signature)
+                .header("x-hub-signature-256", format!("sha256={signature}"));
+            let head = head.body(()).expect("a request").into_parts().0;
+            // The first clone allocates what the later ones share.
+            drop((head.clone(), payload.clone()));
+            (head, payload)
+        })
+        .collect();
+    let mut next = 0;
+    move || {
+        let (head, payload) = &deliveries[next];
+        next = (next + 1) % deliveries.len();
+        Request::from_parts(head.clone(), Body::from(payload.clone()))
     }
 }
 
-/// As a sender would write it that does not indent.
-fn compact() -> impl FnMut(u64) -> Request<Body> {
-    let mut head = head().body(()).expect("a request").into_parts().0;
-    let payload: serde_json::Value =
-        serde_json::from_slice(&payload::delivery(FIRST)).expect("JSON");
-    let payload = Bytes::from(payload.to_string());
-    head.headers.insert("content-length", payload.len().into());
-    move |_| Request::from_parts(head.clone(), Body::from(payload.clone()))
-}
-
-/// With the signature under each name that one of the peers looks for.
-fn signed() -> impl FnMut(u64) -> Request<Body> {
-    let payload = payload::delivery(FIRST);
-    let mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).expect("any length");
-    let signature = hex::encode(mac.chain_update(&payload).finalize().into_bytes());
-    let head = head()
-        .header("x-webhook-signature", &signature)
-        .header("x-hub-signature-256", format!("sha256={signature}"));
-    let head = head.body(()).expect("a request").into_parts().0;
-    move |_| Request::from_parts(head.clone(), Body::from(payload.clone()))
-}
-
-fn decode<T, E: Debug>(promotions: usize, n: u64, decode: fn(Bytes) -> Result<T, E>) -> Duration {
-    let payload = payload::with_promotions(promotions);
-    let start = Instant::now();
-    for _ in 0..n {
-        black_box(decode(black_box(payload.clone())).expect("a fulfilment"));
-    }
-    start.elapsed()
+fn decode<T: 'static, E: Debug + 'static>(
+    payload: Bytes,
+    decode: fn(Bytes) -> Result<T, E>,
+) -> Work {
+    Box::new(move |n| {
+        for _ in 0..n {
+            black_box(decode(black_box(payload.clone())).expect("a fulfilment"));
+        }
+    })
 }
 
 fn json<T: DeserializeOwned>(payload: Bytes) -> Result<T, serde_json::Error> {
@@ -243,7 +178,14 @@ fn details(payload: Bytes) -> Result<(Fulfilment, Details), Box<dyn Error>> {
     Ok((fulfilment, details))
 }
 
-pub fn find(group: &str, name: &str) -> Result<&'static Case, String> {
-    let found = CASES.iter().find(|case| case.group == group && case.name == name);
-    found.ok_or_else(|| format!("no case {group}, {name}"))
+/// How often each case is timed.
+pub const ROUNDS: usize = 5;
+
+/// The cases of each group, by their numbers.
+pub fn groups() -> impl Iterator<Item = Range<usize>> {
+    CASES.chunk_by(|one, next| one.group == next.group).scan(0, |next, group| {
+        let first = *next;
+        *next += group.len();
+        Some(first..*next)
+    })
 }

@@ -17,11 +17,11 @@ use serde::Deserialize;
 use subtle::ConstantTimeEq;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_firstpromoter::{
-    Access, Fulfil, Outcome, Webhook,
+    Access, Outcome, Webhook,
     event::Fulfilment,
     fulfil_fn,
     intercept::{Intercept, InterceptLayer},
-    once::{MemoryStore, Once},
+    store::MemoryStore,
 };
 use tower_github_webhook::ValidateGitHubWebhookLayer;
 use tower_http::{
@@ -32,15 +32,17 @@ use webhook_verify::{Provider, Secret, tower::VerifyLayer};
 
 pub const PATH: &str = "/webhooks/firstpromoter";
 pub const SECRET: &str = "3c1f8a52e97b4d60a8b2";
-pub const LIMIT: usize = 256 * 1024;
-const ANSWER: &str = "{\"code\":\"granted\",\"message\":\"The reward is granted.\"}\n";
+/// How many fulfilments the memory store remembers.
+pub const REMEMBERED: u64 = 1_000;
+const LIMIT: usize = 256 * 1024;
+const ANSWER: &str = "{\"code\":\"fulfilled\",\"message\":\"It is fulfilled.\"}\n";
 
 /// An answer's body, whatever its type.
 pub trait Answer: http_body::Body<Data = Bytes, Error: Debug> + Unpin {}
 
 impl<B: http_body::Body<Data = Bytes, Error: Debug> + Unpin> Answer for B {}
 
-/// Needed to grant, and no more: as strict as one can make it, with an allocation for nothing but
+/// What a handler needs, and no more: as strict as one can make it, with an allocation for nothing but
 /// the texts that any handler wants to keep.
 #[derive(Debug, Deserialize)]
 pub struct Delivery {
@@ -49,7 +51,6 @@ pub struct Delivery {
 }
 
 #[derive(Debug, Deserialize)]
-#[expect(dead_code, reason = "the handler gets them, and only they are measured")]
 pub struct Event {
     pub id: Option<u64>,
     #[serde(rename = "type")]
@@ -66,7 +67,6 @@ pub enum Kind {
 }
 
 #[derive(Debug, Deserialize)]
-#[expect(dead_code, reason = "the handler gets them, and only they are measured")]
 pub struct Data {
     pub id: u64,
     pub status: Status,
@@ -100,7 +100,6 @@ pub enum Unit {
 }
 
 #[derive(Debug, Deserialize)]
-#[expect(dead_code, reason = "the handler gets them, and only they are measured")]
 pub struct Promoter {
     pub id: u64,
     pub email: Option<String>,
@@ -109,15 +108,8 @@ pub struct Promoter {
 
 /// The application's part, which is not measured.
 #[inline(never)]
-async fn grant<T>(fulfilment: T) {
+async fn apply<T>(fulfilment: T) {
     black_box(&fulfilment);
-}
-
-fn handler() -> impl Fulfil {
-    fulfil_fn(async |fulfilment: Fulfilment| {
-        grant(fulfilment).await;
-        Ok::<_, Infallible>(Outcome::Fulfilled)
-    })
 }
 
 /// The physical floor of a delivery: read the body, decode what is needed, call the handler.
@@ -126,44 +118,34 @@ pub fn floor()
     service_fn(async |request: Request<Body>| {
         let body = request.into_body().collect().await.expect("whole").to_bytes();
         let delivery: Delivery = serde_json::from_slice(&body).expect("a fulfilment");
-        grant(delivery).await;
+        apply(delivery).await;
         Ok(http::Response::new(Empty::new()))
     })
 }
 
-async fn granted(Json(delivery): Json<Delivery>) -> Response {
+async fn receive(Json(delivery): Json<Delivery>) -> Response {
     if delivery.event.kind != Kind::FulfilmentPending || delivery.data.status != Status::Pending {
         return StatusCode::UNPROCESSABLE_ENTITY.into_response();
     }
-    grant(delivery).await;
+    apply(delivery).await;
     ([(header::CONTENT_TYPE, "application/json")], ANSWER).into_response()
-}
-
-/// What an application says that is asked for something else.
-pub const HOME: &str = "home";
-
-async fn home() -> &'static str {
-    HOME
 }
 
 /// An application without a webhook.
 pub fn application() -> Router {
-    Router::new().route("/", get(home))
+    Router::new().route("/", get(async || "home"))
 }
 
 /// axum's `Json<T>` and nothing in front of it: no access check, no limit but axum's own of 2 MB,
 /// no time-out, no panic guard.
 pub fn plain_axum() -> Router {
-    application().route(PATH, post(granted))
+    application().route(PATH, post(receive))
 }
 
 /// The same with all that a receiver of money's worth needs, from tower-http, in the order in which
 /// its documentation has them.
 pub fn by_hand() -> Router {
-    by_hand_within(Duration::from_secs(10))
-}
-
-fn by_hand_within(time: Duration) -> Router {
+    let time = Duration::from_secs(10);
     // One layer, as axum advises: each `Router::layer` would put the route into one more box.
     let guards = ServiceBuilder::new()
         .layer(CatchPanicLayer::new())
@@ -171,7 +153,7 @@ fn by_hand_within(time: Duration) -> Router {
         .layer(RequestBodyLimitLayer::new(LIMIT))
         .layer(ValidateRequestHeaderLayer::custom(has_secret))
         .layer(DefaultBodyLimit::disable());
-    application().merge(Router::new().route(PATH, post(granted)).layer(guards))
+    application().merge(Router::new().route(PATH, post(receive)).layer(guards))
 }
 
 #[expect(clippy::result_large_err, reason = "the signature that tower-http asks for")]
@@ -193,26 +175,34 @@ pub fn webhook_verify()
 
 pub fn github_webhook() -> Router {
     let verify = ValidateGitHubWebhookLayer::new(SECRET);
-    application().merge(Router::new().route(PATH, post(granted)).layer(verify))
-}
-
-fn webhook() -> Webhook<impl Fulfil> {
-    Webhook::new(handler(), Access::query("key", SECRET))
+    application().merge(Router::new().route(PATH, post(receive)).layer(verify))
 }
 
 /// Ours by itself, mounted as a service.
-pub fn service() -> Webhook<impl Fulfil> {
-    webhook()
+pub fn webhook() -> Webhook {
+    ours(Access::query("key", SECRET).expect("a secret"))
+}
+
+fn ours(access: Access) -> Webhook {
+    let handler = fulfil_fn(async |fulfilment: Fulfilment| {
+        apply(fulfilment).await;
+        Ok::<_, Infallible>(Outcome::Fulfilled)
+    });
+    Webhook::new(handler, MemoryStore::new(REMEMBERED as usize), access)
+}
+
+pub fn layer() -> InterceptLayer {
+    webhook().at(PATH)
 }
 
 /// Ours in front of an application.
-pub fn in_front() -> Intercept<Router, impl Fulfil> {
-    webhook().at(PATH).layer(application())
+pub fn in_front() -> Intercept<Router> {
+    layer().layer(application())
 }
 
 /// Ours as `Router::layer`, within axum's routing.
 pub fn as_router_layer() -> Router {
-    application().layer(webhook().at(PATH))
+    application().layer(layer())
 }
 
 /// Ours as one of axum's routes.
@@ -220,23 +210,6 @@ pub fn as_route() -> Router {
     application().route_service(PATH, webhook())
 }
 
-pub fn signed() -> Intercept<Router, impl Fulfil> {
-    Webhook::new(handler(), Access::signature(SECRET)).at(PATH).layer(application())
-}
-
-pub fn once_in_memory() -> Intercept<Router, Once> {
-    webhook().once(MemoryStore::new(1_000)).at(PATH).layer(application())
-}
-
-pub fn once_as_router_layer() -> Router {
-    application().layer(webhook().once(MemoryStore::new(1_000)).at(PATH))
-}
-
-/// For the uploads that never end: a time-out that does not end the measurement.
-pub fn patient() -> InterceptLayer<impl Fulfil> {
-    webhook().answer_within(Duration::from_secs(120)).at(PATH)
-}
-
-pub fn patient_by_hand() -> Router {
-    by_hand_within(Duration::from_secs(120))
+pub fn signed() -> Intercept<Router> {
+    ours(Access::signature(SECRET).expect("a secret")).at(PATH).layer(application())
 }

@@ -1,21 +1,21 @@
-//! *Whatever the bytes, faults and order: `200` if and only if the reward is granted, and granted at
-//! most once.*
+//! *Whatever the bytes, faults and order: `200` if and only if it is fulfilled, and fulfilled at most
+//! once.*
 //!
 //! A script of bytes is played against a webhook with a faulty handler, a faulty store and a faulty
-//! network, while the shop, who grants, keeps the books. "If and only if" means:
+//! network, while the books record every effect. "If and only if" means:
 //!
-//! * **Only if.** At the moment of a `200` the shop has granted this reward, once, and the store has
-//!   durably taken it down. Without a store: the handler said so for this very delivery.
+//! * **Only if.** At the moment of a `200` the fulfilment has taken effect once, for the promoter of
+//!   this delivery, and the store has durably recorded it.
 //! * **If.** Once that is so, every whole delivery is answered with `200`, through restarts. Where the
-//!   store failed after the grant, the answer is `503` and the reward in doubt: it becomes `200`
-//!   when the handler remembers it or an operator settles it, and is never granted again.
+//!   store failed after the effect, the fulfilment is in doubt: it becomes `200` when `was_fulfilled`
+//!   or an operator says so, and is never run again otherwise.
 //! * **At most once**, and never by two handlers at a time, whatever was dropped, late or repeated.
-//! * **At last.** When the faults are over, every reward that is not in doubt can be granted: no
-//!   claim is stuck.
+//! * **At last.** When the faults are over, every fulfilment that is not in doubt can be fulfilled: no
+//!   attempt is stuck.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    future::Future,
+    future::{Future, pending},
     panic::resume_unwind,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
@@ -25,19 +25,19 @@ use std::{
 
 use bytes::Bytes;
 use futures::{
-    StreamExt,
+    FutureExt, StreamExt,
     future::{BoxFuture, join, poll_immediate},
     stream::FuturesUnordered,
 };
-use http::{Request, Response};
+use http::Request;
 use http_body::{Body, Frame};
 use serde_json::Value;
 use tower::ServiceExt;
 use tower_firstpromoter::{
-    Access, BoxError, Fulfil, FulfilIn, Outcome, ReplyBody, Verdict, Webhook,
+    Access, BoxError, FulfilIn, Outcome, Verdict, Webhook,
     event::{Fulfilment, FulfilmentId},
-    observe::Seen,
-    once::{Begin, Claim, End, MemoryStore, Once, Record, Store},
+    observe::DeliveryEvent,
+    store::{Begin, Claim, End, MemoryStore, MemoryTx, Record, State, Store},
 };
 
 const SECRET: &str = "at-least-16-bytes";
@@ -51,7 +51,15 @@ pub(crate) fn check(script: &[u8]) {
             .build()
             .expect("a runtime");
     }
-    RUNTIME.with(|runtime| runtime.block_on(play(Script(script))));
+    let mut script = Script(script);
+    let setting = script.next();
+    RUNTIME.with(|runtime| {
+        if setting & 2 == 0 {
+            runtime.block_on(play::<false>(setting, script));
+        } else {
+            runtime.block_on(play::<true>(setting, script));
+        }
+    });
 }
 
 /// Bytes to decide by; past their end, each decision is the harmless one.
@@ -65,24 +73,22 @@ impl Script<'_> {
     }
 }
 
-async fn play(mut script: Script<'_>) {
-    let setting = script.next();
-    let mode = match setting & 3 {
-        0 | 1 => Mode::Elsewhere,
-        2 => Mode::InTransaction,
-        _ => Mode::Alone,
-    };
+async fn play<const UNDOES: bool>(setting: u8, mut script: Script<'_>)
+where
+    Handler: FulfilIn<Tx<UNDOES>>,
+{
     let faults: VecDeque<u8> = (0..script.next() % 16).map(|_| script.next()).collect();
-    let shop = Shop(Arc::new(Mutex::new(Books {
-        mode,
+    let books = Handler(Arc::new(Mutex::new(Books {
+        short: setting & 1 != 0,
         idempotent: setting & 4 != 0,
-        watched: setting & 32 != 0,
         memory: (setting >> 3) & 3,
+        watched: setting & 32 != 0,
+        hangs: setting & 64 != 0,
         faults,
         ..Books::default()
     })));
-    let store = Faulty { inner: MemoryStore::new(10_000), shop: shop.clone() };
-    let mut hook = Hook::new(&shop, &store);
+    let store = Faulty::<UNDOES> { inner: MemoryStore::new(10_000), books: books.clone() };
+    let mut hook = hook(&books, &store);
     let mut old = Vec::new();
 
     let mut deliveries = FuturesUnordered::new();
@@ -92,7 +98,7 @@ async fn play(mut script: Script<'_>) {
         let step = script.next();
         if step >= 0xf8 {
             // A second process, beside the first one or after it.
-            let successor = Hook::new(&shop, &store);
+            let successor = self::hook(&books, &store);
             old.push(std::mem::replace(&mut hook, successor));
             if step & 1 == 0 {
                 // Its senders still listen.
@@ -102,7 +108,7 @@ async fn play(mut script: Script<'_>) {
             continue;
         }
         let sent = Sent::new(&mut script, step);
-        deliveries.push(deliver(hook.clone(), shop.clone(), sent));
+        deliveries.push(deliver(hook.clone(), books.clone(), sent));
         if step & 0x80 == 0 {
             while deliveries.next().await.is_some() {}
         } else {
@@ -114,142 +120,127 @@ async fn play(mut script: Script<'_>) {
     for hook in &old {
         hook.close().await;
     }
-    shop.books().faults.clear();
-    afterwards(&shop, &store).await;
-    if let Some(breach) = shop.books().breach.take() {
+    // What the store does late has been done by then.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    books.lock().faults.clear();
+    books.lock().hangs = false;
+    afterwards(&books, &store).await;
+    if let Some(breach) = books.lock().breach.take() {
         panic!("{breach}");
     }
 }
 
 /// All faults are over.
-async fn afterwards(shop: &Shop, store: &Faulty) {
-    let mode = shop.books().mode;
-    if mode == Mode::Alone {
-        let books = shop.books();
-        assert_eq!(books.said_so, books.answered_200, "200s without a store");
-        return;
-    }
-    let hook = Hook::new(shop, store);
-    let doubted = store.inner.in_doubt().await.expect("it cannot fail");
-    let ids: HashSet<u64> = shop.books().seen.iter().copied().chain([1, 2]).collect();
+async fn afterwards<const UNDOES: bool>(books: &Handler, store: &Faulty<UNDOES>)
+where
+    Handler: FulfilIn<Tx<UNDOES>>,
+{
+    let hook = hook(books, store);
+    let ids: HashSet<u64> = books.lock().seen.iter().copied().chain([1, 2]).collect();
     for id in ids {
-        let (recorded, granted) = {
-            let books = shop.books();
-            (books.recorded.contains(&id), books.granted(id))
+        let record = store.get(id.into()).await.expect("it cannot fail");
+        let promoter = record.as_ref().map_or(7, |record| record.promoter.get());
+        // What never ran may have been made up, and belongs to no promoter.
+        let ran = record.as_ref().is_some_and(|it| it.attempts > 0 || it.state != State::Failed);
+        let state = record.map(|record| record.state);
+        let (recorded, times, knows) = {
+            let books = books.lock();
+            let knows = books.memory == 0 || books.idempotent;
+            (books.recorded.contains_key(&id), books.times(id), knows)
         };
-        let doubted = mode == Mode::Elsewhere
-            && !shop.books().idempotent
-            && doubted.iter().any(|record| record.id.get() == id);
-        assert!(!(recorded && doubted), "recorded and in doubt");
-        let knows = shop.books().memory == 0;
-
-        let (status, verdict) = whole_delivery(&hook, id).await;
-        if doubted && !knows {
-            assert_eq!((status, verdict), (500, Verdict::InDoubt));
-            assert_eq!(shop.books().granted(id), granted, "granted in doubt");
-            assert!(store.settle(id.into(), granted > 0).await.expect("it cannot fail"));
-            assert_eq!(whole_delivery(&hook, id).await.0, 200, "settled");
-        } else {
-            assert_eq!((status, verdict), (200, Verdict::Granted), "{recorded} {doubted}");
+        assert_eq!(recorded, state == Some(State::Fulfilled), "{state:?}");
+        assert_ne!(state, Some(State::Started), "nobody is at work");
+        if UNDOES {
+            assert_eq!(recorded, times > 0, "effect and record go together");
         }
-        let again = join(whole_delivery(&hook, id), whole_delivery(&hook, id)).await;
+
+        if ran {
+            let another = whole_delivery(&hook, id, promoter ^ 1).await;
+            assert_eq!(another, (500, Verdict::RecordMismatch), "another promoter's");
+        }
+        let (status, verdict) = whole_delivery(&hook, id, promoter).await;
+        if state == Some(State::InDoubt) && !knows {
+            assert_eq!((status, verdict), (500, Verdict::InDoubt));
+            assert_eq!(books.lock().times(id), times, "ran in doubt");
+            assert!(store.resolve(id.into(), times > 0).await.expect("it cannot fail"));
+            assert_eq!(whole_delivery(&hook, id, promoter).await.0, 200, "resolved");
+        } else {
+            assert_eq!((status, verdict), (200, Verdict::Fulfilled), "{state:?}");
+        }
+        let again =
+            join(whole_delivery(&hook, id, promoter), whole_delivery(&hook, id, promoter)).await;
         assert_eq!((again.0.0, again.1.0), (200, 200), "again");
-        assert_eq!(shop.books().granted(id), 1, "times granted");
+        assert_eq!(books.lock().times(id), 1, "times fulfilled");
     }
     hook.close().await;
-    let (status, verdict) = whole_delivery(&hook, u64::MAX).await;
+    let (status, verdict) = whole_delivery(&hook, u64::MAX, 7).await;
     assert_eq!((status, verdict), (503, Verdict::ShuttingDown));
 }
 
-async fn whole_delivery(hook: &Hook, id: u64) -> (u16, Verdict) {
+async fn whole_delivery(hook: &Webhook, id: u64, promoter: u64) -> (u16, Verdict) {
     let mut sent = Sent::new(&mut Script(&[]), 0);
-    sent.body = payload(id, 0);
-    let answer = hook.call(sent.request()).await;
+    sent.body = payload(id, promoter, 0);
+    let answer = hook.clone().oneshot(sent.request()).await.unwrap_or_else(|never| match never {});
     (answer.status().as_u16(), *answer.extensions().get().expect("a verdict"))
 }
 
-#[derive(Clone)]
-enum Hook {
-    Once(Webhook<Once>),
-    Alone(Webhook<Shop>),
-}
-
-impl Hook {
-    fn new(shop: &Shop, store: &Faulty) -> Self {
-        let access = Access::query("key", SECRET);
-        let (mode, idempotent, watched) = {
-            let books = shop.books();
-            (books.mode, books.idempotent, books.watched)
-        };
+fn hook<const UNDOES: bool>(books: &Handler, store: &Faulty<UNDOES>) -> Webhook
+where
+    Handler: FulfilIn<Tx<UNDOES>>,
+{
+    let (watched, short) = {
+        let books = books.lock();
+        (books.watched, books.short)
+    };
+    let access = Access::query("key", SECRET).expect("long enough");
+    Webhook::new(books.clone(), store.clone(), access)
+        // Below or above the deadline of a delivery.
+        .attempt_within(Duration::from_secs(if short { 9 } else { 20 }))
         // Whoever watches, the law holds.
-        let observer = move |_: &Seen<'_>| {
+        .observe(move |_: &DeliveryEvent<'_>| {
             if watched {
                 resume_unwind(Box::new("the observer panics"));
             }
-        };
-        let hook = match mode {
-            Mode::Alone => {
-                return Self::Alone(Webhook::new(shop.clone(), access).observe(observer));
-            }
-            Mode::Elsewhere => Webhook::new(shop.clone(), access).once(store.clone()),
-            Mode::InTransaction => Webhook::new(InTx(shop.clone()), access).once(store.clone()),
-        };
-        let hook = hook.observe(observer);
-        Self::Once(if idempotent { hook.handler_is_idempotent() } else { hook })
-    }
-
-    async fn call(&self, request: Request<Frames>) -> Response<ReplyBody> {
-        let answer = match self {
-            Self::Once(hook) => hook.clone().oneshot(request).await,
-            Self::Alone(hook) => hook.clone().oneshot(request).await,
-        };
-        answer.unwrap_or_else(|never| match never {})
-    }
-
-    async fn close(&self) {
-        if let Self::Once(hook) = self {
-            hook.close().await;
-        }
-    }
+        })
 }
 
 /// Sends it, and judges the answer.
-async fn deliver(hook: Hook, shop: Shop, sent: Sent) {
-    let id = sent.reads_as();
+async fn deliver(hook: Webhook, books: Handler, sent: Sent) {
+    let reading = sent.reads_as();
     let due = sent.is_whole() && {
-        let books = shop.books();
-        let reward = Fulfilment::decode(sent.body.clone()).map(|fulfilment| fulfilment.id.get());
-        books.mode != Mode::Alone
-            && books.faults.is_empty()
+        let books = books.lock();
+        let decoded = Fulfilment::decode(sent.body.clone());
+        let decoded = decoded.map(|it| (it.id.get(), it.promoter.id.get()));
+        books.faults.is_empty()
             && books.slow_calls == 0
-            && reward.is_ok_and(|reward| id == Some(reward) && books.recorded.contains(&reward))
+            && decoded
+                .is_ok_and(|it| reading == Some(it) && books.recorded.get(&it.0) == Some(&it.1))
     };
-    let request = sent.request();
-    let answer = UpTo { polls: sent.patience, work: Box::pin(hook.call(request)) }.await;
-    let mut books = shop.books();
+    let call = async { hook.oneshot(sent.request()).await.unwrap_or_else(|never| match never {}) };
+    let answer = UpTo { polls: sent.hangs_up_after, work: Box::pin(call) }.await;
+    let mut books = books.lock();
     let Some(answer) = answer else {
         if due {
-            books.breach("a whole delivery of a granted reward has to wait");
+            books.breach("a whole delivery of what is fulfilled has to wait");
         }
         return;
     };
     let verdict = *answer.extensions().get::<Verdict>().expect("a verdict");
     assert_eq!(answer.status(), verdict.status());
     if answer.status() == 200 {
-        books.answered_200 += 1;
-        match id.filter(|_| sent.has_secret) {
+        match reading.filter(|_| sent.has_secret) {
             None => books.breach(format!("200 for what is no fulfilment: {:?}", sent.body)),
-            Some(_) if books.mode == Mode::Alone => {}
-            Some(id) => {
-                if books.granted(id) != 1 || !books.recorded.contains(&id) {
-                    books.breach(format!("200 for {id}, which nobody granted"));
+            Some((id, promoter)) => {
+                if books.times(id) != 1 || books.recorded.get(&id) != Some(&promoter) {
+                    books.breach(format!("200 for {id} of {promoter}, which is not fulfilled"));
                 }
             }
         }
     } else if due && verdict != Verdict::ShuttingDown {
         let now = format!("{:?} running {:?}", books.recorded, books.at_work);
-        let (how, patience) = (sent.how, sent.patience);
-        books.breach(format!("{verdict:?} for {id:?} of {now}, sent {how} {patience:?}"));
+        let (how, hangs_up_after) = (sent.how, sent.hangs_up_after);
+        books
+            .breach(format!("{verdict:?} for {reading:?} of {now}, sent {how} {hangs_up_after:?}"));
     }
 }
 
@@ -260,18 +251,18 @@ struct Sent {
     how: u8,
     chunk: usize,
     /// So many polls, then the sender hangs up.
-    patience: Option<u8>,
+    hangs_up_after: Option<u8>,
 }
 
 impl Sent {
     fn new(script: &mut Script<'_>, step: u8) -> Self {
         let id = u64::from(step & 1) + 1;
-        let body = payload(id, if step & 2 == 0 { 0 } else { script.next() });
+        let body = payload(id, 7, if step & 2 == 0 { 0 } else { script.next() });
         let body = if step & 4 == 0 { body } else { spoilt(body, script) };
         let how = if step & 8 == 0 { 0 } else { script.next() };
-        let patience = (step & 16 != 0).then(|| script.next() % 8);
+        let hangs_up_after = (step & 16 != 0).then(|| script.next() % 8);
         let has_secret = step & 96 != 96;
-        Self { body, has_secret, how: how & 7, chunk: usize::from(how >> 3), patience }
+        Self { body, has_secret, how: how & 7, chunk: usize::from(how >> 3), hangs_up_after }
     }
 
     fn request(&self) -> Request<Frames> {
@@ -283,31 +274,30 @@ impl Sent {
     }
 
     fn is_whole(&self) -> bool {
-        self.has_secret && self.patience.is_none() && !matches!(self.how, 3 | 4 | 6)
+        self.has_secret && self.hangs_up_after.is_none() && !matches!(self.how, 3 | 4 | 6)
     }
 
-    /// Which reward another reader would say that this is for.
-    fn reads_as(&self) -> Option<u64> {
+    /// The fulfilment and the promoter, as another reader finds them.
+    fn reads_as(&self) -> Option<(u64, u64)> {
         let Ok(value) = serde_json::from_slice::<Value>(&self.body) else {
             // There is text that `Value` cannot hold, in a member nobody needs.
-            return Some(Fulfilment::decode(self.body.clone()).ok()?.id.get());
+            let fulfilment = Fulfilment::decode(self.body.clone()).ok()?;
+            return Some((fulfilment.id.get(), fulfilment.promoter.id.get()));
         };
         let data = &value["data"];
-        let id = data["id"].as_u64().or_else(|| data["id"].as_str()?.parse().ok())?;
-        let promoter = &data["promoter"]["id"];
+        let number = |value: &Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
         let complete = value["event"]["type"] == "fulfilment_pending"
             && (data["amount"].is_number() || data["amount"].is_string())
             && data["unit"].as_str().is_some_and(|unit| !unit.is_empty())
-            && (promoter.is_u64() || promoter.is_string())
             && data["status"].as_str().is_none_or(|status| matches!(status, "" | "pending"));
-        complete.then_some(id)
+        if complete { Some((number(&data["id"])?, number(&data["promoter"]["id"])?)) } else { None }
     }
 }
 
 /// `event.id` tells the handler what to do.
-fn payload(id: u64, behaviour: u8) -> Bytes {
+fn payload(id: u64, promoter: u64, behaviour: u8) -> Bytes {
     format!(
-        r#"{{"event":{{"id":{behaviour},"type":"fulfilment_pending"}},"data":{{"id":{id},"amount":3,"unit":"credits","promoter":{{"id":7,"cust_id":""}}}}}}"#
+        r#"{{"event":{{"id":{behaviour},"type":"fulfilment_pending"}},"data":{{"id":{id},"amount":3,"unit":"credits","promoter":{{"id":{promoter},"cust_id":""}}}}}}"#
     )
     .into()
 }
@@ -327,6 +317,8 @@ fn spoilt(body: Bytes, script: &mut Script<'_>) -> Bytes {
         6 => replaced("\"amount\":3", "\"amount\":null"),
         7 => replaced("\"amount\"", "\"id\":2,\"amount\""),
         8 => replaced("}}", "},\"deep\":[[[[1e999,\"\\ud800\"]]]]}"),
+        // Another account's.
+        10 | 11 => replaced("\"id\":7", "\"id\":8"),
         9 => {
             let length = usize::from(script.next()).min(script.0.len());
             let (bytes, rest) = script.0.split_at(length);
@@ -432,55 +424,47 @@ impl<T> Future for UpTo<'_, T> {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-enum Mode {
-    /// Grants elsewhere, so that a grant cut off is in doubt.
-    #[default]
-    Elsewhere,
-    /// Grants in the store's transaction, which undoes what is cut off.
-    InTransaction,
-    /// No store.
-    Alone,
-}
-
-/// Who grants, and whatever is known about it.
+/// The handler, and the books of all effects.
 #[derive(Clone)]
-struct Shop(Arc<Mutex<Books>>);
+struct Handler(Arc<Mutex<Books>>);
 
 #[derive(Default)]
 struct Books {
-    mode: Mode,
+    /// Whether an attempt is cut off before a delivery's deadline.
+    short: bool,
+    /// Whether a second run has no further effect, so that it may be run again in doubt.
     idempotent: bool,
-    /// Whether an observer panics at each thing it is told.
+    /// Whether an observer panics at each event.
     watched: bool,
-    /// What `was_granted` answers: the truth, nothing, an error, a panic.
+    /// What `was_fulfilled` answers: the truth, nothing, an error, a panic.
     memory: u8,
+    /// Whether `was_fulfilled` never answers.
+    hangs: bool,
     /// For the store's next calls.
     faults: VecDeque<u8>,
     /// Calls of the store that a fault holds up.
     slow_calls: u32,
-    granted: HashMap<u64, u32>,
-    recorded: HashSet<u64>,
+    effects: HashMap<u64, u32>,
+    /// The promoter of each fulfilment that is durably recorded as fulfilled.
+    recorded: HashMap<u64, u64>,
     at_work: HashSet<u64>,
     seen: HashSet<u64>,
-    said_so: u32,
-    answered_200: u32,
     /// Not a panic at once, because the webhook would catch it.
     breach: Option<String>,
 }
 
 impl Books {
-    fn granted(&self, id: u64) -> u32 {
-        self.granted.get(&id).copied().unwrap_or(0)
+    fn times(&self, id: u64) -> u32 {
+        self.effects.get(&id).copied().unwrap_or(0)
     }
 
-    fn grant(&mut self, id: u64) {
-        if self.idempotent && self.granted(id) > 0 {
+    fn take_effect(&mut self, id: u64) {
+        if self.idempotent && self.times(id) > 0 {
             return;
         }
-        *self.granted.entry(id).or_default() += 1;
-        if self.mode != Mode::Alone && self.granted(id) > 1 {
-            self.breach(format!("{id} is granted twice"));
+        *self.effects.entry(id).or_default() += 1;
+        if self.times(id) > 1 {
+            self.breach(format!("{id} is fulfilled twice"));
         }
     }
 
@@ -489,52 +473,75 @@ impl Books {
     }
 }
 
-struct AtWork<'a>(&'a Shop, u64);
+struct AtWork<'a>(&'a Handler, u64);
 
 impl Drop for AtWork<'_> {
     fn drop(&mut self) {
-        self.0.books().at_work.remove(&self.1);
+        self.0.lock().at_work.remove(&self.1);
     }
 }
 
-impl Shop {
-    fn books(&self) -> MutexGuard<'_, Books> {
+impl Handler {
+    fn lock(&self) -> MutexGuard<'_, Books> {
         self.0.lock().unwrap_or_else(|poison| poison.into_inner())
     }
 
-    fn sits_down(&self, id: u64) -> AtWork<'_> {
-        let mut books = self.books();
+    fn starts(&self, id: u64) -> AtWork<'_> {
+        let mut books = self.lock();
         books.seen.insert(id);
-        if !books.at_work.insert(id) && books.mode != Mode::Alone {
+        if !books.at_work.insert(id) {
             books.breach(format!("two handlers at {id}"));
         }
         AtWork(self, id)
     }
 
-    async fn work(
+    fn run(
         &self,
-        fulfilment: &Fulfilment,
-        grant: impl FnOnce(u64),
-    ) -> Result<Outcome, BoxError> {
+        fulfilment: Fulfilment,
+        take_effect: impl FnOnce(u64) + Send,
+    ) -> impl Future<Output = Result<Outcome, BoxError>> + Send {
         let behaviour = fulfilment.event.id.unwrap_or(0) as u8;
-        let id = fulfilment.id.get();
-        let _at_work = self.sits_down(id);
-        nap(behaviour >> 3).await;
-        match behaviour & 7 {
-            2 => Ok(Outcome::Pending),
-            3 => Err("no such user".into()),
-            4 => resume_unwind(Box::new("before the grant")),
-            5 => {
-                grant(id);
-                nap(behaviour >> 5).await;
-                resume_unwind(Box::new("after the grant"))
+        if behaviour == 6 {
+            resume_unwind(Box::new("before the future"));
+        }
+        async move {
+            let id = fulfilment.id.get();
+            let _at_work = self.starts(id);
+            nap(behaviour >> 3).await;
+            if behaviour & 0x80 != 0 {
+                pending::<()>().await; // until it is cut off
             }
-            _ => {
-                grant(id);
-                nap(behaviour >> 5).await;
-                self.books().said_so += 1;
-                Ok(Outcome::Fulfilled)
+            match behaviour & 7 {
+                2 => return Ok(Outcome::Pending),
+                3 => return Err("no such user".into()),
+                4 => resume_unwind(Box::new("before the effect")),
+                7 => return Ok(Outcome::InDoubt("timed out, before the effect".to_owned())),
+                _ => take_effect(id),
             }
+            // With the first one, this may last until it is cut off.
+            nap(behaviour >> 5).await;
+            match behaviour & 7 {
+                1 => Ok(Outcome::InDoubt("timed out, after the effect".to_owned())),
+                5 => resume_unwind(Box::new("after the effect")),
+                _ => Ok(Outcome::Fulfilled),
+            }
+        }
+    }
+
+    async fn remembers(&self, fulfilment: &Fulfilment) -> Result<Option<bool>, BoxError> {
+        let (memory, idempotent, hangs, took_effect) = {
+            let books = self.lock();
+            (books.memory, books.idempotent, books.hangs, books.times(fulfilment.id.get()) > 0)
+        };
+        if hangs {
+            pending::<()>().await;
+        }
+        match memory {
+            _ if idempotent => Ok(Some(false)),
+            0 => Ok(Some(took_effect)),
+            1 => Ok(None),
+            2 => Err("cannot say".into()),
+            _ => resume_unwind(Box::new("cannot say")),
         }
     }
 }
@@ -548,108 +555,111 @@ async fn nap(kind: u8) {
     }
 }
 
-impl Fulfil for Shop {
+/// In a journal, the effect is elsewhere.
+impl FulfilIn<Tx<false>> for Handler {
     type Error = BoxError;
 
-    #[allow(clippy::manual_async_fn, reason = "one behaviour panics before there is a future")]
-    fn fulfil(
+    fn fulfil_in(
         &self,
         fulfilment: Fulfilment,
+        _: &mut Tx<false>,
     ) -> impl Future<Output = Result<Outcome, BoxError>> + Send {
-        if fulfilment.event.id.unwrap_or(0) & 0xff == 6 {
-            resume_unwind(Box::new("before the future"));
-        }
-        async move { self.work(&fulfilment, |id| self.books().grant(id)).await }
+        self.run(fulfilment, |id| self.lock().take_effect(id))
     }
 
-    async fn was_granted(&self, fulfilment: &Fulfilment) -> Result<Option<bool>, BoxError> {
-        let (memory, granted) = {
-            let books = self.books();
-            (books.memory, books.granted(fulfilment.id.get()) > 0)
-        };
-        match memory {
-            0 => Ok(Some(granted)),
-            1 => Ok(None),
-            2 => Err("cannot say".into()),
-            _ => resume_unwind(Box::new("cannot say")),
-        }
+    async fn was_fulfilled(&self, fulfilment: &Fulfilment) -> Result<Option<bool>, BoxError> {
+        self.remembers(fulfilment).await
     }
 }
 
-/// The shop, as it grants in a transaction.
-struct InTx(Shop);
-
-impl FulfilIn<Ticket> for InTx {
+/// In a transactional store, the effect commits with the record.
+impl FulfilIn<Tx<true>> for Handler {
     type Error = BoxError;
 
-    async fn fulfil_in(
+    fn fulfil_in(
         &self,
         fulfilment: Fulfilment,
-        ticket: &mut Ticket,
-    ) -> Result<Outcome, BoxError> {
-        self.0.work(&fulfilment, |_| ticket.grants = true).await
+        tx: &mut Tx<true>,
+    ) -> impl Future<Output = Result<Outcome, BoxError>> + Send {
+        self.run(fulfilment, |_| tx.effect = true)
+    }
+
+    async fn was_fulfilled(&self, fulfilment: &Fulfilment) -> Result<Option<bool>, BoxError> {
+        self.remembers(fulfilment).await
     }
 }
 
-/// A [`MemoryStore`] that fails as it is told to.
+/// A [`MemoryStore`] that fails as it is told to: a journal, or a transactional store.
 #[derive(Clone)]
-struct Faulty {
+struct Faulty<const UNDOES: bool> {
     inner: MemoryStore,
-    shop: Shop,
+    books: Handler,
 }
 
-struct Ticket {
-    tx: <MemoryStore as Store>::Tx,
+struct Tx<const UNDOES: bool> {
+    inner: Option<MemoryTx>,
+    store: Faulty<UNDOES>,
     id: u64,
+    promoter: u64,
     /// What commits with the record.
-    grants: bool,
+    effect: bool,
 }
 
-impl Faulty {
+impl<const UNDOES: bool> Drop for Tx<UNDOES> {
+    fn drop(&mut self) {
+        if let Some(tx) = self.inner.take().filter(|_| UNDOES) {
+            let end = self.store.inner.end(tx, End::NotRun("undone".to_owned()));
+            end.now_or_never().expect("it does not wait").expect("it cannot fail");
+        }
+    }
+}
+
+impl<const UNDOES: bool> Faulty<UNDOES> {
     fn fault(&self) -> u8 {
-        self.shop.books().faults.pop_front().unwrap_or(0) & 7
+        self.books.lock().faults.pop_front().unwrap_or(0) & 7
     }
 
     async fn is_slow(&self) {
-        self.shop.books().slow_calls += 1;
+        self.books.lock().slow_calls += 1;
         nap(3).await;
-        self.shop.books().slow_calls -= 1;
+        self.books.lock().slow_calls -= 1;
     }
 
-    async fn really_begin(&self, claim: &Claim) -> Begin<Ticket> {
-        let ticket = |tx| Ticket { tx, id: claim.id().get(), grants: false };
+    async fn really_begin(&self, claim: &Claim) -> Begin<Tx<UNDOES>> {
+        let (id, promoter) = (claim.id().get(), claim.promoter().get());
+        let tx = |tx| Tx { inner: Some(tx), store: self.clone(), id, promoter, effect: false };
         match self.inner.begin(claim).await.unwrap_or_else(|never| match never {}) {
-            Begin::Granted => Begin::Granted,
+            Begin::Run { tx: inner, attempt } => Begin::Run { tx: tx(inner), attempt },
+            Begin::InDoubt { tx: inner, attempt } => Begin::InDoubt { tx: tx(inner), attempt },
+            Begin::Fulfilled => Begin::Fulfilled,
             Begin::Busy => Begin::Busy,
-            Begin::Run { tx, attempt } => Begin::Run { tx: ticket(tx), attempt },
-            // What was cut off is undone.
-            Begin::InDoubt { tx, attempt } if claim.in_tx() => {
-                Begin::Run { tx: ticket(tx), attempt }
-            }
-            Begin::InDoubt { tx, attempt } => Begin::InDoubt { tx: ticket(tx), attempt },
+            Begin::Mismatch => Begin::Mismatch,
         }
     }
 
-    async fn really_end(&self, ticket: Ticket, end: End) {
-        let granted = end == End::Granted;
-        if ticket.grants && granted {
-            self.shop.books().grant(ticket.id);
+    async fn really_end(&self, mut tx: Tx<UNDOES>, end: End) -> State {
+        if tx.effect && matches!(end, End::Fulfilled | End::Pending) {
+            self.books.lock().take_effect(tx.id);
         }
-        self.inner.end(ticket.tx, end).await.unwrap_or_else(|never| match never {});
-        if granted {
-            self.shop.books().recorded.insert(ticket.id);
+        let end = match end {
+            End::Interrupted(reason) if UNDOES => End::Failed(reason),
+            end => end,
+        };
+        let inner = tx.inner.take().expect("it is ended once");
+        let state = self.inner.end(inner, end).await.unwrap_or_else(|never| match never {});
+        if state == State::Fulfilled {
+            self.books.lock().recorded.insert(tx.id, tx.promoter);
         }
+        state
     }
 }
 
-impl Store for Faulty {
-    type Tx = Ticket;
+impl<const UNDOES: bool> Store for Faulty<UNDOES> {
+    type Tx = Tx<UNDOES>;
     type Error = BoxError;
 
-    const UNDOES: bool = true;
-
-    async fn begin(&self, claim: &Claim) -> Result<Begin<Ticket>, BoxError> {
-        self.shop.books().seen.insert(claim.id().get());
+    async fn begin(&self, claim: &Claim) -> Result<Begin<Tx<UNDOES>>, BoxError> {
+        self.books.lock().seen.insert(claim.id().get());
         match self.fault() {
             1 => Err("out of reach".into()),
             2 => {
@@ -670,43 +680,43 @@ impl Store for Faulty {
         }
     }
 
-    async fn end(&self, ticket: Ticket, end: End) -> Result<(), BoxError> {
+    async fn end(&self, tx: Tx<UNDOES>, end: End) -> Result<State, BoxError> {
         match self.fault() {
             1 => Err("out of reach".into()),
             2 => {
-                self.really_end(ticket, end).await;
+                self.really_end(tx, end).await;
                 Err("the answer was lost".into())
             }
             3 => resume_unwind(Box::new("the store panics")),
             4 => {
                 self.is_slow().await;
-                self.really_end(ticket, end).await;
-                Ok(())
+                Ok(self.really_end(tx, end).await)
             }
             5 => {
-                self.really_end(ticket, end).await;
+                self.really_end(tx, end).await;
                 resume_unwind(Box::new("the store panics"))
             }
-            _ => {
-                self.really_end(ticket, end).await;
-                Ok(())
-            }
+            _ => Ok(self.really_end(tx, end).await),
         }
+    }
+
+    async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, BoxError> {
+        Ok(self.inner.get(id).await?)
+    }
+
+    async fn open(&self, limit: usize) -> Result<Vec<Record>, BoxError> {
+        Ok(self.inner.open(limit).await?)
+    }
+
+    async fn resolve(&self, id: FulfilmentId, fulfilled: bool) -> Result<bool, BoxError> {
+        let resolved = self.inner.resolve(id, fulfilled).await?;
+        if let Some(record) = self.inner.get(id).await?.filter(|_| resolved && fulfilled) {
+            self.books.lock().recorded.insert(id.get(), record.promoter.get());
+        }
+        Ok(resolved)
     }
 
     async fn forget(&self, id: FulfilmentId) -> Result<bool, BoxError> {
         Ok(self.inner.forget(id).await?)
-    }
-
-    async fn in_doubt(&self) -> Result<Vec<Record>, BoxError> {
-        Ok(self.inner.in_doubt().await?)
-    }
-
-    async fn settle(&self, id: FulfilmentId, granted: bool) -> Result<bool, BoxError> {
-        let settled = self.inner.settle(id, granted).await?;
-        if settled && granted {
-            self.shop.books().recorded.insert(id.get());
-        }
-        Ok(settled)
     }
 }

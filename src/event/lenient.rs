@@ -9,7 +9,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{
         DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
-        value::{BytesDeserializer, CowStrDeserializer, MapAccessDeserializer},
+        value::{BytesDeserializer, MapAccessDeserializer},
     },
 };
 use serde_json::value::RawValue;
@@ -202,13 +202,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Members<A> {
     where
         K: DeserializeSeed<'de>,
     {
-        let Some(name) = self.0.next_key::<&RawValue>()? else { return Ok(None) };
-        let name = match Scalar::from(name) {
-            Scalar::Text(name) => seed.deserialize(CowStrDeserializer::new(name)),
-            // Not text, so the name of nothing that is read.
-            _ => seed.deserialize(BytesDeserializer::new(b"\xff")),
-        };
-        name.map(Some)
+        self.0.next_key_seed(Name(seed))
     }
 
     fn next_value_seed<V>(&mut self, seed: V) -> Result<V::Value, A::Error>
@@ -216,5 +210,36 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Members<A> {
         V: DeserializeSeed<'de>,
     {
         self.0.next_value_seed(seed)
+    }
+}
+
+/// The name of a member: any string of JSON, half of a surrogate pair included.
+struct Name<K>(K);
+
+impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for Name<K> {
+    type Value = K::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<K::Value, D::Error> {
+        input.deserialize_bytes(self)
+    }
+}
+
+impl<'de, K: DeserializeSeed<'de>> Visitor<'de> for Name<K> {
+    type Value = K::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_bytes<E: Error>(self, name: &[u8]) -> Result<K::Value, E> {
+        self.0.deserialize(BytesDeserializer::new(name))
+    }
+
+    fn visit_borrowed_bytes<E: Error>(self, name: &'de [u8]) -> Result<K::Value, E> {
+        // Read as bytes, a string may have control characters, which JSON must escape.
+        if name.iter().any(|&byte| byte < b' ') {
+            return Err(E::custom("control character in a name"));
+        }
+        self.visit_bytes(name)
     }
 }

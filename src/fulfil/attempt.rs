@@ -2,13 +2,12 @@
 
 use std::{
     fmt::{self, Write as _},
-    future::{Future, poll_fn},
+    future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
     time::Duration,
 };
 
@@ -25,7 +24,7 @@ use super::{
 use crate::{
     BoxError, Verdict,
     event::Fulfilment,
-    observe::{DeliveryEvent, DeliveryInfo, Span},
+    observe::{DeliveryEvent, DeliveryInfo, Span, message},
     store::{Begin, Claim, End, State, Store},
 };
 
@@ -80,10 +79,10 @@ where
         }
     };
 
-    progress.send_replace(Progress::Running);
+    set_progress(progress, Progress::Running);
     let handled = call(&**handler, fulfilment, &mut tx, in_doubt, settings).await;
 
-    progress.send_replace(Progress::Ending);
+    set_progress(progress, Progress::Ending);
     let end = match &handled {
         Handled::Outcome(Outcome::Fulfilled) => End::Fulfilled,
         Handled::Outcome(Outcome::Pending) => End::Pending,
@@ -107,7 +106,12 @@ where
             emit(DeliveryEvent::InDoubt { info, reason });
         }
         Handled::NotConfirmed(reason) => emit(DeliveryEvent::NotConfirmed { info, reason }),
-        Handled::Outcome(_) | Handled::WasFulfilled => {}
+        Handled::Outcome(_) | Handled::WasFulfilled => {
+            if let Ok(state @ (State::Failed | State::InDoubt)) = ended {
+                let error = format!("the handler's transaction was lost; the record is {state}");
+                store_failed(true, &error);
+            }
+        }
     }
 
     let ran = !matches!(
@@ -128,6 +132,14 @@ where
         }
     };
     Ended { verdict, attempt: if ran { number } else { 0 } }
+}
+
+/// Sets the phase, which listeners look at when they can wait no longer: none has to be woken.
+fn set_progress(progress: &watch::Sender<Progress>, phase: Progress) {
+    progress.send_if_modified(|progress| {
+        *progress = phase;
+        false
+    });
 }
 
 /// Calls the handler, for at most `attempt_within`, and catches its panic.
@@ -167,23 +179,20 @@ where
             Err(error) => Handled::Error(text(error)),
         }
     };
-    let handled = timeout(settings.attempt_within, AssertUnwindSafe(work).catch_unwind()).await;
+    // Dropped inside the guard at the end of its time: a drop may panic as well.
+    let work = async { timeout(settings.attempt_within, work).await };
+    let handled = AssertUnwindSafe(work).catch_unwind().await;
     let not_called = |reason| {
         if in_doubt { Handled::StaysInDoubt(reason) } else { Handled::NotConfirmed(reason) }
     };
     let called = called.load(Ordering::Relaxed);
     match handled {
         Ok(Ok(handled)) => handled,
-        Ok(Err(panic)) => {
-            let message = panic.downcast_ref::<&str>().copied();
-            let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-            let reason =
-                shortened(format_args!("panicked: {}", message.unwrap_or("without a message")));
-            // What a payload does when it is dropped is the application's.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+        Err(panic) => {
+            let reason = shortened(format_args!("panicked: {}", message(panic)));
             if called { Handled::Panic(reason) } else { not_called(reason) }
         }
-        Err(_elapsed) => {
+        Ok(Err(_elapsed)) => {
             let reason = format!("took longer than {:?}", settings.attempt_within);
             if called { Handled::Timeout(reason) } else { not_called(reason) }
         }
@@ -191,34 +200,42 @@ where
 }
 
 async fn begin<S: Store>(store: S, claim: Claim) -> Result<Begin<S::Tx>, String> {
-    let begun = bounded(async move |answer: oneshot::Sender<_>| {
-        let begun = store.begin(&claim).await;
-        // Nobody waits any more, so the handler will not run: that must not look like a doubt.
-        if let Err(Ok(Begin::Run { tx, .. })) = answer.send(begun) {
+    let begun = {
+        let store = store.clone();
+        async move { store.begin(&claim).await }
+    };
+    let late = async move |begun| {
+        // The handler will not run: that must not look like a doubt.
+        if let Ok(Begin::Run { tx, .. }) = begun {
             let _ = store.end(tx, End::NotRun("the store answered too late".to_owned())).await;
         }
-    });
-    begun.await?.map_err(text)
+    };
+    bounded(begun, late).await?.map_err(text)
 }
 
 async fn end<S: Store>(store: S, tx: S::Tx, end: End) -> Result<State, String> {
-    let ended = bounded(async move |answer: oneshot::Sender<_>| {
-        let _ = answer.send(store.end(tx, end).await);
-    });
-    ended.await?.map_err(text)
+    bounded(async move { store.end(tx, end).await }, async |_late| ()).await?.map_err(text)
 }
 
 /// Runs `work` to its end, in a task of its own if it waits for something, and waits for its answer
-/// for at most [`STORE_WITHIN`].
-async fn bounded<T, W>(work: impl FnOnce(oneshot::Sender<T>) -> W) -> Result<T, String>
+/// for at most [`STORE_WITHIN`]. An answer for which nobody waits any more is left to `late`.
+async fn bounded<T, W, L>(work: W, late: impl FnOnce(T) -> L + Send + 'static) -> Result<T, String>
 where
-    W: Future<Output = ()> + Send + 'static,
+    T: Send + 'static,
+    W: Future<Output = T> + Send + 'static,
+    L: Future<Output = ()> + Send,
 {
-    let (sender, mut answer) = oneshot::channel();
-    let mut work = Box::pin(AssertUnwindSafe(work(sender)).catch_unwind());
-    if poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx).is_pending())).await {
-        tokio::spawn(Span::current().instrument(work));
+    let work = AssertUnwindSafe(work).catch_unwind();
+    let mut work = Box::pin(work.map(|answer| answer.map_err(message)));
+    if let Some(answer) = work.as_mut().now_or_never() {
+        return answer.map_err(|_message| "the store panicked".to_owned());
     }
+    let (sender, mut answer) = oneshot::channel();
+    tokio::spawn(Span::current().instrument(async move {
+        if let Ok(Err(unheard)) = work.await.map(|answer| sender.send(answer)) {
+            late(unheard).await;
+        }
+    }));
     match timeout(STORE_WITHIN, &mut answer).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(_)) => Err("the store panicked".to_owned()),
@@ -235,7 +252,8 @@ where
 /// Formats an error of the application's, whose formatting may fail or panic.
 fn text(error: impl Into<BoxError>) -> String {
     catch_unwind(AssertUnwindSafe(|| shortened(format_args!("{}", error.into()))))
-        .unwrap_or_else(|_| "an error without a text".to_owned())
+        .map_err(message)
+        .unwrap_or_else(|_message| "without a text".to_owned())
 }
 
 /// Formats at most [`LONGEST_REASON`] characters.
@@ -259,7 +277,7 @@ fn shortened(text: fmt::Arguments<'_>) -> String {
     // An error says that it is full, or that the text cannot be formatted any further.
     let _ = shortened.write_fmt(text);
     if shortened.text.is_empty() {
-        shortened.text.push_str("an error without a text");
+        shortened.text.push_str("without a text");
     }
     shortened.text
 }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::{AttemptSettings, FulfilIn, attempt::attempt};
 use crate::{
     Verdict,
-    event::{Fulfilment, FulfilmentId},
+    event::{Fulfilment, FulfilmentId, PromoterId},
     observe::{DeliveryEvent, DeliveryInfo, Span},
     store::Store,
 };
@@ -66,9 +66,12 @@ pub(crate) struct InFlight<H, S> {
     tasks: watch::Sender<usize>,
 }
 
+/// The promoter belongs to it: a delivery of another account must not get this attempt's verdict.
+type Key = (FulfilmentId, PromoterId);
+
 #[derive(Default)]
 struct Running {
-    attempts: HashMap<FulfilmentId, watch::Sender<Progress>>,
+    attempts: HashMap<Key, watch::Sender<Progress>>,
     closed: bool,
 }
 
@@ -95,11 +98,11 @@ where
         settings: &Arc<AttemptSettings>,
         span: &Span,
     ) -> Result<Listener, Verdict> {
-        let id = fulfilment.id;
+        let key = (fulfilment.id, fulfilment.promoter.id);
         let mut running = self.running();
         let Running { attempts, closed } = &mut *running;
         let room = attempts.len() < MOST_RUNNING;
-        let progress = match attempts.entry(id) {
+        let progress = match attempts.entry(key) {
             Entry::Occupied(attempt) => return Ok(Listener::new(attempt.get(), true)),
             Entry::Vacant(_) if *closed => return Err(Verdict::ShuttingDown),
             Entry::Vacant(_) if !room => return Err(Verdict::Overloaded),
@@ -109,10 +112,11 @@ where
 
         let listener = Listener::new(&progress, false);
         // From here on the guards remove the attempt, in whichever way it ends.
-        let in_flight = RemoveOnDrop { in_flight: Arc::clone(&self), id };
+        let in_flight = RemoveOnDrop { in_flight: Arc::clone(&self), key };
         let task = TaskGuard::new(self.tasks.clone());
         let settings = Arc::clone(settings);
-        tokio::spawn(span.instrument(async move {
+        // Boxed, because tokio moves what it is given some times over.
+        tokio::spawn(span.instrument(Box::pin(async move {
             let _task = task;
             let info = DeliveryInfo::from(&fulfilment);
             let InFlight { handler, store, .. } = &*in_flight.in_flight;
@@ -128,7 +132,7 @@ where
                 });
             }
             progress.send_replace(Progress::Ended(ended));
-        }));
+        })));
         Ok(listener)
     }
 
@@ -145,12 +149,12 @@ where
 /// Removes an attempt from the map. It is there until this drops, so it cannot be a successor's.
 struct RemoveOnDrop<H, S> {
     in_flight: Arc<InFlight<H, S>>,
-    id: FulfilmentId,
+    key: Key,
 }
 
 impl<H, S> Drop for RemoveOnDrop<H, S> {
     fn drop(&mut self) {
-        self.in_flight.running().attempts.remove(&self.id);
+        self.in_flight.running().attempts.remove(&self.key);
     }
 }
 
@@ -159,14 +163,21 @@ struct TaskGuard(watch::Sender<usize>);
 
 impl TaskGuard {
     fn new(tasks: watch::Sender<usize>) -> Self {
-        tasks.send_modify(|tasks| *tasks += 1);
+        tasks.send_if_modified(|tasks| {
+            *tasks += 1;
+            false // nobody waits for more of them
+        });
         Self(tasks)
     }
 }
 
 impl Drop for TaskGuard {
     fn drop(&mut self) {
-        self.0.send_modify(|tasks| *tasks -= 1);
+        let Self(tasks) = self;
+        tasks.send_if_modified(|running| {
+            *running -= 1;
+            *running == 0 && tasks.receiver_count() > 0
+        });
     }
 }
 

@@ -1,6 +1,7 @@
 use std::{
     fmt,
     future::Future,
+    ops::ControlFlow,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -75,8 +76,10 @@ where
                 KindProj::Webhook { delivery, held } => (delivery, held),
             };
             match P::pass(held, ready!(delivery.as_mut().poll(cx))) {
-                Ok(future) => kind.set(Kind::Inner { future }),
-                Err(answer) => return Poll::Ready(Ok(answer.map(ResponseBody::webhook))),
+                ControlFlow::Continue(future) => kind.set(Kind::Inner { future }),
+                ControlFlow::Break(answer) => {
+                    return Poll::Ready(Ok(answer.map(ResponseBody::webhook)));
+                }
             }
         }
     }

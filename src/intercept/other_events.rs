@@ -1,4 +1,4 @@
-use std::{fmt, mem};
+use std::{fmt, mem, ops::ControlFlow};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -27,7 +27,10 @@ where
 
     /// Passes an event of another type on, or returns the answer.
     #[doc(hidden)]
-    fn pass(held: &mut Self::Held, delivered: Delivered) -> Result<S::Future, Response<ReplyBody>>;
+    fn pass(
+        held: &mut Self::Held,
+        delivered: Delivered,
+    ) -> ControlFlow<Response<ReplyBody>, S::Future>;
 }
 
 mod sealed {
@@ -48,8 +51,8 @@ impl<S: Service<Request<B>>, B> OtherEvents<S, B> for Refuse {
 
     fn hold(&self, _: &mut S) {}
 
-    fn pass((): &mut (), delivered: Delivered) -> Result<S::Future, Response<ReplyBody>> {
-        Err(delivered.into_answer())
+    fn pass((): &mut (), delivered: Delivered) -> ControlFlow<Response<ReplyBody>, S::Future> {
+        ControlFlow::Break(delivered.into_answer())
     }
 }
 
@@ -69,10 +72,10 @@ impl<S: Service<Request<B>> + Clone, B> OtherEvents<S, B> for Pass<B> {
     fn pass(
         (inner, body): &mut Self::Held,
         delivered: Delivered,
-    ) -> Result<S::Future, Response<ReplyBody>> {
+    ) -> ControlFlow<Response<ReplyBody>, S::Future> {
         match delivered {
-            Delivered::OtherEvent(request) => Ok(inner.call(request.map(*body))),
-            answer => Err(answer.into_answer()),
+            Delivered::OtherEvent(request) => ControlFlow::Continue(inner.call(request.map(*body))),
+            answer => ControlFlow::Break(answer.into_answer()),
         }
     }
 }

@@ -13,14 +13,15 @@
 //! records that an attempt begins, and later how it ended: a cut-off attempt is in doubt. Its handler
 //! implements [`Fulfil`](crate::Fulfil). The kind is the store's type.
 
+#[cfg(any(feature = "redb", feature = "sqlite"))]
 mod held;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
-mod postgres_table;
-#[cfg(feature = "postgres")]
 mod postgres_journal;
+#[cfg(feature = "postgres")]
+mod postgres_table;
 mod record;
 #[cfg(feature = "redb")]
 mod redb;
@@ -72,11 +73,15 @@ pub use self::{
 /// 5. **Nobody waits.** `begin` returns [`Begin::Busy`] at once while another holds the `Tx`.
 /// 6. **Released in one place.** `end` releases the id, or else the drop of the `Tx`; a late drop
 ///    never takes the id from a successor.
-/// 7. **The record says what was last asked for**: unit, amount and customer of the latest `begin`;
-///    the reason of the latest end; in `attempts` the runs of the handler and nothing else.
-/// 8. **Texts never decide a state.** A text that the store cannot hold is shortened or left out.
-/// 9. **One account.** A record of another promoter is [`Begin::Mismatch`], whatever its state.
+/// 7. **The record says what was last asked for**: promoter, unit, amount and customer of the latest
+///    `begin`; the reason of the latest end; in `attempts` the runs of the handler and nothing else.
+/// 8. **Texts never decide a state.** A text that the store cannot hold is shortened, altered or left out.
+/// 9. **One account.** A record of another promoter is [`Begin::Mismatch`], whatever its state, unless
+///    it is failed and its handler never ran: that was not confirmed, and may have been made up.
 /// 10. **`Ok` is durable**: what a verb returned is what a second connection reads.
+///
+/// An error says that the store is out of reach; of [`end`](Store::end), that it is not certain whether
+/// the record is durable. The delivery is answered with `503`.
 ///
 /// No verb is dropped by this crate before it returns: each runs to its end in a task of its own if
 /// it takes long. A store holds what [`Claim`] shows and nothing else of a delivery.
@@ -94,8 +99,16 @@ pub use self::{
 /// let claim = Claim::new(&fulfilment);
 /// let Ok(Begin::Run { tx, attempt: 1 }) = store.begin(&claim).await else { panic!() };
 /// assert!(matches!(store.begin(&claim).await, Ok(Begin::Busy)));
-/// assert_eq!(store.end(tx, End::Fulfilled).await, Ok(State::Fulfilled));
+/// assert_eq!(store.end(tx, End::InDoubt("a call timed out".into())).await, Ok(State::InDoubt));
+///
+/// for record in store.open(100).await.unwrap() {
+///     println!("{}: {} {} for {:?}: {:?}", record.id, record.amount, record.unit, record.cust_id, record.reason);
+/// }
+/// assert_eq!(store.resolve(claim.id(), true).await, Ok(true)); // looked up: it took effect
 /// assert!(matches!(store.begin(&claim).await, Ok(Begin::Fulfilled)));
+/// assert_eq!(store.get(claim.id()).await.unwrap().unwrap().state, State::Fulfilled);
+///
+/// assert_eq!(store.forget(claim.id()).await, Ok(true)); // the credits were taken back
 /// # }
 /// ```
 #[diagnostic::on_unimplemented(
@@ -110,23 +123,14 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// The store's error.
     type Error: Debug + Display + Into<BoxError> + Send + 'static;
 
-    /// Begins an attempt, if the record allows one. See [`Store`] for an example.
-    ///
-    /// # Errors
-    ///
-    /// If the store is out of reach. The handler is not called, and the delivery is answered with
-    /// `503`.
+    /// Begins an attempt, if the record allows one. See [`Store`] for an example of every verb.
     fn begin(
         &self,
         claim: &Claim,
     ) -> impl Future<Output = Result<Begin<Self::Tx>, Self::Error>> + Send;
 
     /// Durably records how an attempt ended and releases it. Returns the state that the record is
-    /// left in, which decides the answer. See [`Store`] for an example.
-    ///
-    /// # Errors
-    ///
-    /// If it is not certain that the record is durable. The delivery is answered with `503`.
+    /// left in, which decides the answer.
     fn end(
         &self,
         tx: Self::Tx,
@@ -134,18 +138,6 @@ pub trait Store: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<State, Self::Error>> + Send;
 
     /// Reads the record of a fulfilment.
-    ///
-    /// # Errors
-    ///
-    /// If the store is out of reach.
-    ///
-    /// ```
-    /// use tower_firstpromoter::store::{MemoryStore, Store};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// assert_eq!(MemoryStore::new(10).get(1.into()).await, Ok(None));
-    /// # }
-    /// ```
     fn get(
         &self,
         id: FulfilmentId,
@@ -153,46 +145,10 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Lists at most `limit` records that are not fulfilled: in doubt, failed, pending or started.
     /// The latest change comes first.
-    ///
-    /// # Errors
-    ///
-    /// If the store is out of reach.
-    ///
-    /// ```
-    /// use tower_firstpromoter::store::{MemoryStore, State, Store};
-    ///
-    /// async fn doubts<S: Store>(store: &S) -> Result<(), S::Error> {
-    ///     for record in store.open(100).await?.iter().filter(|record| record.state == State::InDoubt) {
-    ///         println!("{}: {} {} for {:?}", record.id, record.amount, record.unit, record.cust_id);
-    ///     }
-    ///     Ok(())
-    /// }
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// # doubts(&MemoryStore::new(1)).await.unwrap();
-    /// # }
-    /// ```
     fn open(&self, limit: usize) -> impl Future<Output = Result<Vec<Record>, Self::Error>> + Send;
 
     /// Resolves a doubt: the fulfilment took effect (`true`), or it did not and runs again at the next
     /// delivery (`false`). Returns `false` if it is not in doubt.
-    ///
-    /// # Errors
-    ///
-    /// If the store is out of reach.
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// use tower_firstpromoter::store::{Begin, Claim, MemoryStore, Store};
-    /// # use tower_firstpromoter::event::Fulfilment;
-    /// # let fulfilment = Fulfilment::decode(r#"{"event":{"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7}}}"#).unwrap();
-    /// # let claim = Claim::new(&fulfilment);
-    ///
-    /// let store = MemoryStore::new(1_000);
-    /// drop(store.begin(&claim).await); // cut off
-    /// assert_eq!(store.resolve(claim.id(), true).await, Ok(true));
-    /// assert!(matches!(store.begin(&claim).await, Ok(Begin::Fulfilled)));
-    /// # }
-    /// ```
     fn resolve(
         &self,
         id: FulfilmentId,
@@ -201,22 +157,6 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Forgets a fulfilment, so that it runs again at its next delivery: for an effect that was
     /// reversed on purpose. Returns `false` if there is no record, or an attempt is running.
-    ///
-    /// # Errors
-    ///
-    /// If the store is out of reach.
-    ///
-    /// ```
-    /// use tower_firstpromoter::{event::FulfilmentId, store::Store};
-    ///
-    /// /// The customer has given the months back, and may earn them again.
-    /// async fn reversed<S: Store>(store: &S, id: FulfilmentId) -> Result<bool, S::Error> {
-    ///     store.forget(id).await
-    /// }
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// # assert_eq!(reversed(&tower_firstpromoter::store::MemoryStore::new(1), 1.into()).await, Ok(false));
-    /// # }
-    /// ```
     fn forget(&self, id: FulfilmentId) -> impl Future<Output = Result<bool, Self::Error>> + Send;
 }
 

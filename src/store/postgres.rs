@@ -1,14 +1,15 @@
 use std::{
     fmt,
     ops::{Deref, DerefMut},
+    time::Duration,
 };
 
-use sqlx::{Connection as _, PgConnection, PgPool, Row};
+use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::time::timeout;
 
 use super::{
     Begin, Claim, End, InvalidNamespace, Record, State, Store,
-    postgres_table::{ANSWER_WITHIN, Connection, LIMIT, NOW, Table, bounded, milliseconds},
+    postgres_table::{Connection, Table, bounded, milliseconds},
     record::{Attempt, Ended},
     sql::Problem,
 };
@@ -18,10 +19,13 @@ use crate::event::FulfilmentId;
 /// milliseconds.
 const MARGIN: i32 = 30_000;
 
+/// How long a write may take, and a commit. A write waits for a lock for 3 seconds at most.
+const WRITE_WITHIN: Duration = Duration::from_millis(3_300);
+
 /// A store in PostgreSQL, for any number of machines, in which **effect and record commit together**.
 ///
 /// The handler writes through the transaction in which the record is written, so one that is cut off
-/// is undone and runs again. What each failure leaves stands in the [guide](crate::guide).
+/// is undone and runs again. What each failure leaves stands on the guide's page on stores.
 ///
 /// ```no_run
 /// use sqlx::PgPool;
@@ -74,12 +78,11 @@ const MARGIN: i32 = 30_000;
 ///
 /// # PgBouncer
 ///
-/// The store's own statements work in transaction mode with every version, given
-/// `ignore_startup_parameters = extra_float_digits` and a pool of ten server connections for each
-/// process. sqlx prepares those of the handler by name, which takes version 1.21 and
-/// `max_prepared_statements`. With an older one, call `.persistent(false)` on each query of the
-/// handler, or let PgBouncer forget them by `server_reset_query_always = 1`, together with
-/// `statement_cache_capacity(0)`, which does not help alone.
+/// In transaction mode, give it `ignore_startup_parameters = extra_float_digits` and ten server
+/// connections for the store. sqlx prepares statements by name, which takes version 1.21 and
+/// `max_prepared_statements`. With an older one set `statement_cache_capacity(0)` in the pool's
+/// connect options, which the store understands, and call `.persistent(false)` on each query of the
+/// handler.
 ///
 /// # The row
 ///
@@ -187,47 +190,48 @@ impl PostgresStore {
 
     async fn try_end(&self, tx: PostgresTx, mut end: End) -> Result<State, Problem> {
         let PostgresTx { mut connection, claim, attempt, now, pid } = tx;
+        let mut silent = false;
         if matches!(end, End::Fulfilled | End::WasFulfilled | End::Pending) {
             let ended = attempt.ended(end, true);
-            match self.0.write(&mut connection, &claim, &ended, None, Some(now)).await {
-                Ok(true) => {
-                    connection.commit().await?;
-                    return Ok(ended.state);
+            let write = self.0.write(&mut connection, &claim, &ended, None, Some(now));
+            let problem = match timeout(WRITE_WITHIN, write).await {
+                Ok(Ok(true)) => match timeout(WRITE_WITHIN, connection.commit()).await {
+                    Ok(committed) => return committed.map(|()| ended.state),
+                    Err(_) => {
+                        self.0.end_session(pid, claim.id(), false).await?;
+                        return Err(Problem::TimedOut);
+                    }
+                },
+                Ok(Ok(false)) => Problem::Lost,
+                Ok(Err(problem)) => problem,
+                Err(_) => {
+                    silent = true;
+                    Problem::TimedOut
                 }
-                Ok(false) => end = End::Failed(Problem::Lost.to_string()),
-                Err(problem) => end = End::Failed(problem.to_string()),
-            }
+            };
+            end = End::Failed(problem.to_string());
         }
-        // Everything from here on is undone. Nothing but the lock is still needed of it: while the
-        // reason is noted on another connection, nobody else begins.
-        let same = format!("{LIMIT}; SELECT {NOW} = {now}");
-        let asked = async {
-            match connection.send(&same).await {
-                // An error of the handler's has aborted no more than what follows the savepoint.
-                Err(_) => connection.send(&format!("ROLLBACK TO firstpromoter; {same}")).await,
-                answer => answer,
-            }
+
+        // The rest is undone. While the reason is noted on another connection, the transaction keeps
+        // the lock, so that nobody begins in between.
+        let same = if silent { None } else { connection.is_same(now).await };
+        let (silent, keep) = (same.is_none(), matches!(same, Some(Ok(true))));
+        let ours = match same {
+            Some(Ok(same)) => same,
+            // Where the connection is lost, the transaction is, too.
+            Some(Err(_)) => connection.raw.ping().await.is_err(),
+            None => self.0.is_locked_by(pid, claim.id()).await.unwrap_or(false),
         };
-        let (ours, keep) = match timeout(ANSWER_WITHIN, asked).await {
-            Ok(Ok(rows)) => {
-                let same = rows.last().is_some_and(|row| row.try_get(0).unwrap_or(false));
-                (same, same)
-            }
-            // The connection is lost, and the transaction with it.
-            Ok(Err(_)) if connection.raw.ping().await.is_err() => (true, false),
-            // The savepoint is gone, or a statement of the handler's still runs.
-            _ => (self.0.is_locked_by(pid, claim.id()).await.unwrap_or(false), false),
-        };
-        if !ours {
-            end = End::InDoubt(match end {
-                End::InDoubt(reason) => reason,
-                _ => "the handler ended the transaction by itself".into(),
-            });
+        if !ours && !matches!(end, End::InDoubt(_)) {
+            end = End::InDoubt("the handler ended the transaction by itself".to_owned());
         }
         let ended = attempt.ended(end, true);
         let noted = self.note(&claim, &ended).await;
-        if !connection.roll_back(keep).await {
-            let _ = self.0.end_session(pid, claim.id()).await;
+        if silent {
+            // The server may be at work on a statement of the handler's, for hours.
+            let _ = self.0.end_session(pid, claim.id(), true).await;
+        } else {
+            connection.roll_back(keep).await;
         }
         match noted {
             // It runs again with or without a note.
@@ -259,12 +263,7 @@ impl Store for PostgresStore {
     }
 
     async fn end(&self, tx: PostgresTx, end: End) -> Result<State, PostgresError> {
-        let (pid, id) = (tx.pid, tx.claim.id());
-        let ended = bounded(self.try_end(tx, end)).await;
-        if ended.is_err() {
-            let _ = bounded(self.0.end_session(pid, id)).await;
-        }
-        Ok(ended?)
+        Ok(bounded(self.try_end(tx, end)).await?)
     }
 
     async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, PostgresError> {

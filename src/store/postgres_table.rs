@@ -8,7 +8,7 @@ use std::{
 };
 
 use sqlx::{
-    AssertSqlSafe, Connection as _, FromRow, PgConnection, PgPool, Row,
+    AssertSqlSafe, ConnectOptions, Connection as _, FromRow, PgConnection, PgPool, Row,
     postgres::{PgConnectOptions, PgRow},
     query, raw_sql,
 };
@@ -32,7 +32,7 @@ const VERB_WITHIN: Duration = Duration::from_secs(7);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long to wait for an answer that is due at once.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a connection stays idle. Opening one takes milliseconds.
 const IDLE_WITHIN: Duration = Duration::from_secs(60);
@@ -43,9 +43,6 @@ pub(super) const BRIEF: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
     SET LOCAL statement_timeout = 4000; SET LOCAL lock_timeout = 3000; \
     SET LOCAL idle_in_transaction_session_timeout = 10000; SET LOCAL synchronous_commit = on";
 
-/// Limits the rest of a message, whatever limit the database has been set up with.
-pub(super) const LIMIT: &str = "SET LOCAL statement_timeout = 4000";
-
 /// The state that is shown: what is started is in doubt once its time is over. A start in the
 /// future, after a clock was set back, counts as over.
 const SHOWN: &str = "CASE WHEN f.state <> 'started' THEN f.state \
@@ -54,7 +51,7 @@ const SHOWN: &str = "CASE WHEN f.state <> 'started' THEN f.state \
     THEN 'started' ELSE 'in_doubt' END";
 
 /// Tells one transaction from another, whatever the time zone: when it began, in microseconds.
-pub(super) const NOW: &str = "(extract(epoch FROM now()) * 1000000)::bigint";
+const NOW: &str = "(extract(epoch FROM now()) * 1000000)::bigint";
 
 /// Limits a verb. It may be dropped anywhere, since its connection is closed then.
 pub(super) async fn bounded<T>(
@@ -68,6 +65,8 @@ struct Pool {
     given: PgPool,
     /// Whether `given` was made for the store, so that its hooks run.
     dedicated: bool,
+    /// Whether sqlx may prepare statements by name, which older poolers mix up.
+    named: bool,
     attempts: Arc<Semaphore>,
     /// For notes, while attempts hold all of theirs, and for the other verbs.
     spare: Arc<Semaphore>,
@@ -87,7 +86,10 @@ impl Pool {
     fn new(given: PgPool, dedicated: bool, attempts: usize) -> Arc<Self> {
         assert!(attempts > 0, "without attempts every delivery is answered with 503");
         let [attempts, spare] = [attempts, 2].map(|size| Arc::new(Semaphore::new(size)));
-        Arc::new(Self { given, dedicated, attempts, spare, idle: Mutex::default() })
+        // Only the URL tells. Names and secrets have no place in it.
+        let options = (*given.connect_options()).clone().username("_").password("_").host("_");
+        let named = !options.to_url_lossy().as_str().contains("statement-cache-capacity=0");
+        Arc::new(Self { given, dedicated, named, attempts, spare, idle: Mutex::default() })
     }
 
     /// Sends a message that may be sent twice, since nothing has happened yet. So a connection that
@@ -145,8 +147,24 @@ impl Pool {
 
 impl Connection {
     /// Sends one message and returns the rows of all its statements.
-    pub(super) async fn send(&mut self, sql: &str) -> Result<Vec<PgRow>, Problem> {
+    async fn send(&mut self, sql: &str) -> Result<Vec<PgRow>, Problem> {
         Ok(raw_sql(AssertSqlSafe(sql)).fetch_all(&mut self.raw).await?)
+    }
+
+    /// Undoes what the handler wrote and tells whether the transaction is the one that began at
+    /// `now`. An error says that it is not, or that the connection is lost; `None`, that no answer
+    /// comes.
+    pub(super) async fn is_same(&mut self, now: i64) -> Option<Result<bool, Problem>> {
+        let same = format!("ROLLBACK TO SAVEPOINT firstpromoter; SELECT {NOW} = {now}");
+        let tell = async {
+            let mut rows = self.send(&same).await;
+            if rows.is_err() {
+                // Somebody may have cancelled it.
+                rows = self.send(&same).await;
+            }
+            first(&rows?).map(|(same,)| same)
+        };
+        timeout(ANSWER_WITHIN, tell).await.ok()
     }
 
     pub(super) async fn commit(mut self) -> Result<(), Problem> {
@@ -155,15 +173,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits for the rollback, so that the fulfilment is free afterwards. Returns whether it is: if
-    /// not, the transaction ends when the server learns that the connection is closed.
-    pub(super) async fn roll_back(mut self, keep: bool) -> bool {
-        let answer = timeout(ANSWER_WITHIN, self.send("ROLLBACK")).await;
-        let rolled_back = matches!(answer, Ok(Ok(_)));
-        if rolled_back && keep {
+    /// Waits for the rollback, so that the fulfilment is free afterwards. If that fails the
+    /// transaction ends with the connection.
+    pub(super) async fn roll_back(mut self, keep: bool) {
+        if let (Ok(Ok(_)), true) = (timeout(ANSWER_WITHIN, self.send("ROLLBACK")).await, keep) {
             self.keep();
         }
-        rolled_back
     }
 
     /// Keeps the connection for the next one: its work has ended cleanly.
@@ -215,14 +230,16 @@ impl Table {
             let schema = self.schema.as_deref().map(|schema| identifier(schema) + ".");
             let name = literal(&(schema.unwrap_or_default() + TABLE));
             let find = format!(
-                "{LIMIT}; SELECT format('%I.%I', n.nspname, c.relname), \
-                 current_setting('server_encoding') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                "SELECT format('%I.%I', n.nspname, c.relname), current_setting('server_encoding') \
+                 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                  WHERE c.oid = to_regclass({name})"
             );
             let (connection, rows) = self.pool.ask(&self.pool.spare, &find).await?;
             connection.keep();
-            let (name, encoding): (String, String) =
-                FromRow::from_row(rows.first().ok_or(Problem::NoTable(None))?)?;
+            if rows.is_empty() {
+                return Err(Problem::NoTable(None));
+            }
+            let (name, encoding): (_, String) = first(&rows)?;
             Ok::<_, Problem>(Found { name, utf8: encoding == "UTF8" })
         };
         match self.found.get_or_try_init(find).await? {
@@ -244,8 +261,7 @@ impl Table {
     /// Takes the fulfilment's lock for the transaction, if it is free. It is a statement of its own,
     /// so that the snapshot of the next one is not older than the lock.
     fn lock(&self, id: FulfilmentId) -> String {
-        let lock = format!("pg_try_advisory_xact_lock({})::text", self.key(id));
-        format!("SELECT set_config('firstpromoter.locked', {lock}, true)")
+        format!("SELECT pg_try_advisory_xact_lock({})", self.key(id))
     }
 
     /// Begins a transaction by `begin`, if the record allows an attempt.
@@ -256,40 +272,39 @@ impl Table {
     ) -> Result<Begin<PostgresTx>, Problem> {
         let Found { name, .. } = self.found().await?;
         let (row, lock) = (self.row(claim.id()), self.lock(claim.id()));
-        let known = format!("{SHOWN}, f.promoter_id::text, f.attempts");
         let read = format!(
-            "{LIMIT}; SELECT pg_backend_pid(), {known} \
-             FROM (VALUES (1)) one LEFT JOIN {name} f ON {row}"
+            "SET LOCAL statement_timeout = 4000; \
+             SELECT f.promoter_id::text FROM {name} f WHERE {row} AND f.state = 'fulfilled'"
         );
         let (mut connection, rows) = self.pool.ask(&self.pool.attempts, &read).await?;
-        let before = rows.last().ok_or(sqlx::Error::RowNotFound)?;
-        if let Some(answer) = no_attempt(known_in(before, 1)?, claim) {
+        if let Some(row) = rows.first() {
+            let known = sql::known("fulfilled", row.try_get(0)?, 0)?;
             connection.keep();
-            return Ok(answer);
+            return Ok(no_attempt(Some(known), claim).unwrap_or(Begin::Fulfilled));
         }
         // An error of the handler's aborts only what follows the savepoint. Without it the server
         // would let go of the lock while the handler still runs.
         let begin = format!(
-            "{begin}; {lock}; SELECT current_setting('firstpromoter.locked') = 'true', {NOW}, \
-             pg_backend_pid(), current_setting('transaction_read_only') = 'on', {known} \
-             FROM (VALUES (1)) one LEFT JOIN {name} f ON {row}; SAVEPOINT firstpromoter"
+            "{begin}; {lock}, {NOW}, pg_backend_pid(), \
+             current_setting('transaction_read_only') = 'on'; \
+             SELECT {SHOWN}, f.promoter_id::text, f.attempts FROM {name} f WHERE {row}; \
+             SAVEPOINT firstpromoter"
         );
-        let Ok(rows) = timeout(ANSWER_WITHIN, connection.send(&begin)).await else {
-            let _ = self.end_session(before.try_get(0)?, claim.id()).await;
-            return Err(Problem::TimedOut);
-        };
-        let rows = rows?;
-        let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
-        if row.try_get(3)? {
-            return Err(Problem::ReadOnly);
-        }
-        let (locked, known): (bool, _) = (row.try_get(0)?, known_in(row, 4)?);
-        let answer = if locked { no_attempt(known, claim) } else { Some(Begin::Busy) };
-        if let Some(answer) = answer {
+        let rows = connection.send(&begin).await?;
+        let (locked, now, pid, read_only): (bool, _, _, bool) = first(&rows)?;
+        let known = rows.get(1).map(|row| {
+            let (state, promoter, attempts) = FromRow::from_row(row)?;
+            sql::known(state, promoter, attempts)
+        });
+        let known = known.transpose()?;
+        let busy = (!locked).then_some(Begin::Busy);
+        if let Some(answer) = no_attempt(known, claim).or(busy) {
             connection.roll_back(true).await;
             return Ok(answer);
         }
-        let (now, pid) = (row.try_get(1)?, row.try_get(2)?);
+        if read_only {
+            return Err(Problem::ReadOnly);
+        }
         let tx = |attempt| PostgresTx { connection, claim: claim.clone(), attempt, now, pid };
         Ok(decide(known, claim).with(tx))
     }
@@ -300,7 +315,8 @@ impl Table {
     }
 
     /// Writes the record of an attempt that ends, or starts as `run`. Returns whether it could: the
-    /// record is not fulfilled, the promoter is the same, and the transaction began at `now`.
+    /// record is not fulfilled, names the same promoter or never ran, and the transaction began at
+    /// `now`.
     pub(super) async fn write(
         &self,
         connection: &mut Connection,
@@ -319,17 +335,19 @@ impl Table {
              WHERE coalesce($12 = {NOW}, true) \
              AND set_config('synchronous_commit', 'on', true) = 'on' \
              AND set_config('lock_timeout', '3000', true) <> '' \
-             ON CONFLICT (namespace, id) DO UPDATE SET unit = excluded.unit, \
-             amount = excluded.amount, cust_id = excluded.cust_id, state = excluded.state, \
-             attempts = greatest(f.attempts, excluded.attempts), reason = CASE \
+             ON CONFLICT (namespace, id) DO UPDATE SET promoter_id = excluded.promoter_id, \
+             unit = excluded.unit, amount = excluded.amount, cust_id = excluded.cust_id, \
+             state = excluded.state, attempts = greatest(f.attempts, excluded.attempts), \
+             reason = CASE \
              WHEN excluded.state IN ('started', 'in_doubt') AND f.state IN ('started', 'in_doubt') \
              THEN coalesce(excluded.reason, f.reason, '{CUT_OFF}') ELSE excluded.reason END, \
              run = excluded.run, runs_within = excluded.runs_within, \
              started_at = excluded.started_at, changed = clock_timestamp() \
-             WHERE f.state <> 'fulfilled' AND f.promoter_id = excluded.promoter_id"
+             WHERE f.state <> 'fulfilled' AND (f.promoter_id = excluded.promoter_id \
+             OR f.state = 'failed' AND f.attempts = 0)"
         );
         let written = query(AssertSqlSafe(write))
-            .persistent(false)
+            .persistent(self.pool.named)
             .bind(&*self.namespace)
             .bind(claim.id().to_string())
             .bind(self.text(claim.unit().as_str()))
@@ -363,7 +381,7 @@ impl Table {
         );
         let (mut connection, _) = self.pool.ask(&self.pool.attempts, BRIEF).await?;
         let finished = query(AssertSqlSafe(finish))
-            .persistent(false)
+            .persistent(self.pool.named)
             .bind(ended.state.as_str())
             .bind(ended.reason.as_deref().map(|text| self.text(text)))
             .bind(i64::from(ended.attempts))
@@ -383,29 +401,39 @@ impl Table {
         if fulfilled { Ok(State::Fulfilled) } else { Err(Problem::Lost) }
     }
 
-    /// Whether the session `pid` has the fulfilment's lock.
+    /// Whether the session `pid` still has the fulfilment's lock, or is gone.
     pub(super) async fn is_locked_by(&self, pid: i32, id: FulfilmentId) -> Result<bool, Problem> {
-        Ok(!self.locks("pid", pid, id).await?.is_empty())
+        let gone = format!("NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})");
+        let lock = self.lock_of(pid, id);
+        self.tell(&format!("SELECT EXISTS (SELECT {lock}) OR {gone}")).await
     }
 
-    /// Ends the session `pid` if it has the fulfilment's lock: one whose connection fell silent has
-    /// it until its idle timeout, and one whose statement runs until that ends. What it was about to
-    /// commit is undone, unless it waits for its standby.
-    pub(super) async fn end_session(&self, pid: i32, id: FulfilmentId) -> Result<(), Problem> {
-        let end = "CASE WHEN (SELECT wait_event FROM pg_stat_activity a WHERE a.pid = l.pid) \
-             IS DISTINCT FROM 'SyncRep' THEN pg_terminate_backend(pid) END";
-        self.locks(end, pid, id).await.map(drop)
+    /// Ends the session `pid` if it has the fulfilment's lock: one that is silent would keep it until
+    /// the server notices. One that is at work, say on a COMMIT, is ended only if `busy`.
+    pub(super) async fn end_session(
+        &self,
+        pid: i32,
+        id: FulfilmentId,
+        busy: bool,
+    ) -> Result<bool, Problem> {
+        let state = format!("(SELECT state FROM pg_stat_activity WHERE pid = {pid})");
+        let ends = format!("({busy} OR {state} LIKE 'idle%') AND pg_terminate_backend({pid})");
+        let lock = self.lock_of(pid, id);
+        self.tell(&format!("SELECT coalesce((SELECT {ends} {lock}), false)")).await
     }
 
-    async fn locks(&self, what: &str, pid: i32, id: FulfilmentId) -> Result<Vec<PgRow>, Problem> {
-        let locks = format!(
-            "{LIMIT}; SELECT {what} FROM pg_locks l \
-             WHERE locktype = 'advisory' AND granted AND pid = {pid} AND objsubid = 1 AND (classid::bigint << 32) | objid::bigint = {}",
+    fn lock_of(&self, pid: i32, id: FulfilmentId) -> String {
+        format!(
+            "FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = {pid} \
+             AND objsubid = 1 AND (classid::bigint << 32) | objid::bigint = {}",
             self.key(id)
-        );
-        let (connection, rows) = self.pool.ask(&self.pool.spare, &locks).await?;
+        )
+    }
+
+    async fn tell(&self, sql: &str) -> Result<bool, Problem> {
+        let (connection, rows) = self.pool.ask(&self.pool.spare, sql).await?;
         connection.keep();
-        Ok(rows)
+        first(&rows).map(|(answer,)| answer)
     }
 
     pub(super) async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, Problem> {
@@ -420,7 +448,7 @@ impl Table {
 
     async fn records(&self, which: &str) -> Result<Vec<Record>, Problem> {
         let read = format!(
-            "{LIMIT}; SELECT f.id::text, f.unit, f.amount::text, \
+            "SET LOCAL statement_timeout = 4000; SELECT f.id::text, f.unit, f.amount::text, \
              f.promoter_id::text, f.cust_id, {SHOWN}, f.attempts, \
              CASE {SHOWN} WHEN 'in_doubt' THEN coalesce(f.reason, '{CUT_OFF}') ELSE f.reason END, \
              (extract(epoch FROM f.first_seen) * 1000000)::bigint, \
@@ -453,15 +481,16 @@ impl Table {
     ) -> Result<bool, Problem> {
         let change = format!(
             "{verb} {} f {set} WHERE {} AND ({SHOWN}) {state} \
-             AND current_setting('firstpromoter.locked') = 'true' RETURNING 1",
+             RETURNING 1",
             self.found().await?.name,
             self.row(id)
         );
         let begin = format!("{BRIEF}; {}", self.lock(id));
-        let (mut connection, _) = self.pool.ask(&self.pool.spare, &begin).await?;
-        let changed = connection.send(&change).await?;
+        let (mut connection, rows) = self.pool.ask(&self.pool.spare, &begin).await?;
+        let (locked,) = first(&rows)?;
+        let changes = locked && !connection.send(&change).await?.is_empty();
         connection.commit().await?;
-        Ok(!changed.is_empty())
+        Ok(changes)
     }
 
     pub(super) async fn create(&self, schema: &str) -> Result<(), Problem> {
@@ -470,18 +499,17 @@ impl Table {
             .as_deref()
             .map(|schema| format!("SET LOCAL search_path = {};", identifier(schema)));
         let begin = format!(
-            "{BRIEF}; {} SELECT pg_advisory_xact_lock(hashtextextended('{TABLE}', 0)); \
-             SELECT to_regclass('{TABLE}') IS NOT NULL, \
-             current_setting('transaction_read_only') = 'on'",
+            "{BRIEF}; {} SELECT current_setting('transaction_read_only') = 'on', \
+             pg_advisory_xact_lock(hashtextextended('{TABLE}', 0)) IS NULL; \
+             SELECT WHERE to_regclass('{TABLE}') IS NOT NULL",
             path.unwrap_or_default()
         );
         let (mut connection, rows) = self.pool.ask(&self.pool.spare, &begin).await?;
-        let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
-        if row.try_get(1)? {
+        if first(&rows).map(|(read_only, _): (bool, bool)| read_only)? {
             return Err(Problem::ReadOnly);
         }
         // A role that may use the table need not be one that may create it.
-        if !row.try_get(0)? {
+        if rows.len() == 1 {
             connection.send(schema).await?;
         }
         connection.commit().await
@@ -513,10 +541,8 @@ fn no_attempt<Tx>(known: Option<Known>, claim: &Claim) -> Option<Begin<Tx>> {
     }
 }
 
-/// State, promoter and attempts, in this column and the next two.
-fn known_in(row: &PgRow, column: usize) -> Result<Option<Known>, Problem> {
-    let Some(promoter) = row.try_get::<Option<&str>, _>(column + 1)? else { return Ok(None) };
-    sql::known(row.try_get(column)?, promoter, row.try_get(column + 2)?).map(Some)
+fn first<'r, T: FromRow<'r, PgRow>>(rows: &'r [PgRow]) -> Result<T, Problem> {
+    Ok(T::from_row(rows.first().ok_or(sqlx::Error::RowNotFound)?)?)
 }
 
 /// For `SET` and `interval`: 24 days of it.

@@ -301,8 +301,10 @@ pub(super) fn decide(known: Option<(State, PromoterId, u32)>, claim: &Claim) -> 
         return Begin::Run { tx: (), attempt: 1 };
     };
     let attempt = attempts.saturating_add(1);
+    // What was never run may have been made up, with any promoter: it must not keep the real one out.
+    let ran = attempts > 0 || state != State::Failed;
     match state {
-        _ if promoter != claim.promoter => Begin::Mismatch,
+        _ if promoter != claim.promoter && ran => Begin::Mismatch,
         State::Fulfilled => Begin::Fulfilled,
         State::Started | State::InDoubt => Begin::InDoubt { tx: (), attempt },
         State::Pending | State::Failed => Begin::Run { tx: (), attempt },
@@ -375,6 +377,7 @@ impl Record {
         claim: &Claim,
         now: SystemTime,
     ) -> (Begin<()>, Option<Self>) {
+        let before = before.map(|record| record.shown(false));
         let known = before.as_ref().map(|record| (record.state, record.promoter, record.attempts));
         let answer = decide(known, claim);
         let mut record = Self::new(claim, now);

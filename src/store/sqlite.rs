@@ -1,6 +1,5 @@
 use std::{
     fmt,
-    hash::{BuildHasher, RandomState},
     ops::{Deref, DerefMut},
     sync::{
         Arc,
@@ -10,8 +9,8 @@ use std::{
 };
 
 use sqlx::{
-    AssertSqlSafe, Connection, Sqlite, SqliteConnection, SqlitePool, pool::PoolConnection, query,
-    query::Query, query_as, query_scalar, raw_sql, sqlite::SqliteArguments,
+    AssertSqlSafe, Connection, Row, Sqlite, SqliteConnection, SqlitePool, pool::PoolConnection,
+    query, query::Query, query_as, raw_sql, sqlite::SqliteArguments,
 };
 use tokio::{runtime::Handle, sync::Mutex as Queue, sync::OwnedMutexGuard, time::timeout};
 
@@ -30,7 +29,6 @@ use crate::event::FulfilmentId;
 /// the handler. Needs sqlx 0.9.
 ///
 /// ```
-/// use sqlx::SqlitePool;
 /// use tower_firstpromoter::{
 ///     Access, FulfilIn, Outcome, Webhook, event::Fulfilment, store::{SqliteStore, SqliteTx},
 /// };
@@ -54,7 +52,7 @@ use crate::event::FulfilmentId;
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let store = SqliteStore::new(SqlitePool::connect("sqlite::memory:").await?);
+/// let store = SqliteStore::new(sqlx::SqlitePool::connect("sqlite::memory:").await?);
 /// store.create_table().await?; // or add `SqliteStore::SCHEMA` to your migrations
 /// let webhook = Webhook::new(Credits, store, Access::query("key", "at least sixteen bytes")?);
 /// # Ok(()) }
@@ -90,29 +88,17 @@ const TURN: Duration = Duration::from_secs(3);
 /// Limit of every verb.
 const LIMIT: Duration = Duration::from_secs(7);
 
-const SETTINGS: &str = "PRAGMA synchronous = EXTRA; PRAGMA busy_timeout = 1000";
-
-const SETTINGS_BEFORE: &str = "SELECT printf('PRAGMA synchronous = %d; PRAGMA busy_timeout = %d', \
-    synchronous, timeout) FROM pragma_synchronous, pragma_busy_timeout";
-
-/// Fails if the table is missing or read-only, which `BEGIN IMMEDIATE` does not.
-const TOUCH: &str = "DELETE FROM firstpromoter_fulfilments WHERE 0";
-
 const ROWS: &str = "SELECT id, unit, amount, promoter_id, cust_id, state, attempts, reason, \
     first_seen, changed FROM firstpromoter_fulfilments WHERE namespace = ?";
 
 const RECORD: &str = "INSERT INTO firstpromoter_fulfilments AS f (namespace, id, unit, amount, \
     promoter_id, cust_id, state, attempts, reason, first_seen, changed) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10) \
-    ON CONFLICT (namespace, id) DO UPDATE SET unit = excluded.unit, amount = excluded.amount, \
-    cust_id = excluded.cust_id, state = excluded.state, attempts = excluded.attempts, \
+    ON CONFLICT (namespace, id) DO UPDATE SET promoter_id = excluded.promoter_id, \
+    unit = excluded.unit, amount = excluded.amount, cust_id = excluded.cust_id, \
+    state = excluded.state, attempts = excluded.attempts, \
     reason = iif(excluded.state = 'in_doubt', coalesce(excluded.reason, f.reason), excluded.reason), \
     changed = excluded.changed WHERE f.state <> 'fulfilled'";
-
-const RESOLVE: &str = "UPDATE firstpromoter_fulfilments SET state = ?3, reason = ?4, changed = ?5 \
-    WHERE namespace = ?1 AND id = ?2 AND state = 'in_doubt'";
-
-const FORGET: &str = "DELETE FROM firstpromoter_fulfilments WHERE namespace = ? AND id = ?";
 
 const LOST_REASON: &str = "the transaction ended before the handler did: nothing it wrote is kept";
 
@@ -163,10 +149,8 @@ impl SqliteStore {
 
     /// Begins a transaction that only the store can commit, with `first` in it.
     async fn write(&self, turn: Turn, first: &str) -> Result<Write, Problem> {
-        let (conn, gate, savepoint) =
-            (Some(self.pool.acquire().await?), Arc::default(), RandomState::new().hash_one(()));
-        let mut write =
-            Write { conn, turn, gate, savepoint, settings: String::new(), ending: false };
+        let (conn, settings) = (Some(self.pool.acquire().await?), String::new());
+        let mut write = Write { conn, turn, gate: Arc::default(), settings, ending: false };
         write.begin(first).await?;
         Ok(write)
     }
@@ -194,7 +178,7 @@ impl SqliteStore {
         match self.decide(&mut *self.pool.acquire().await?, claim).await? {
             Begin::Fulfilled => return Ok(Begin::Fulfilled),
             Begin::Mismatch => return Ok(Begin::Mismatch),
-            Begin::Run { .. } | Begin::InDoubt { .. } | Begin::Busy => {}
+            _ => {}
         }
         let Some(held) = self.held.take(&self.namespace, claim.id()) else {
             return Ok(Begin::Busy);
@@ -220,7 +204,7 @@ impl SqliteStore {
             write = self.write(turn, "").await?;
         } else if !keeps {
             // Keeps the write lock, so that nobody begins before the doubt is recorded.
-            write.run(&format!("ROLLBACK TO firstpromoter_{}", write.savepoint)).await?;
+            write.run(&format!("ROLLBACK TO {SAVEPOINT}{:p}", write.gate)).await?;
         }
         let record = query(RECORD)
             .bind(&*self.namespace)
@@ -285,12 +269,15 @@ impl Store for SqliteStore {
 
     async fn resolve(&self, id: FulfilmentId, fulfilled: bool) -> Result<bool, SqliteError> {
         let (state, reason) = resolved(fulfilled);
-        let resolve = query(RESOLVE).bind(&*self.namespace).bind(id.to_string());
+        let resolve = "UPDATE firstpromoter_fulfilments SET state = ?3, reason = ?4, changed = ?5 \
+            WHERE namespace = ?1 AND id = ?2 AND state = 'in_doubt'";
+        let resolve = query(resolve).bind(&*self.namespace).bind(id.to_string());
         self.change(id, resolve.bind(state.as_str()).bind(reason).bind(sql::now())).await
     }
 
     async fn forget(&self, id: FulfilmentId) -> Result<bool, SqliteError> {
-        self.change(id, query(FORGET).bind(&*self.namespace).bind(id.to_string())).await
+        let forget = "DELETE FROM firstpromoter_fulfilments WHERE namespace = ? AND id = ?";
+        self.change(id, query(forget).bind(&*self.namespace).bind(id.to_string())).await
     }
 }
 
@@ -306,8 +293,6 @@ struct Write {
     turn: Turn,
     /// Closed at first; [`OPEN`] lets a commit through; after a rollback it is [`LOST`] for good.
     gate: Arc<AtomicU8>,
-    /// Random, so that no handler can name it.
-    savepoint: u64,
     /// What restores the connection's settings.
     settings: String,
     ending: bool,
@@ -315,6 +300,9 @@ struct Write {
 
 const OPEN: u8 = 1;
 const LOST: u8 = 2;
+
+/// Begins the name of the savepoint. The gate's address ends it, so no handler names it by accident.
+const SAVEPOINT: &str = "firstpromoter_";
 
 impl Write {
     fn conn(&mut self) -> &mut SqliteConnection {
@@ -331,11 +319,16 @@ impl Write {
         handle.set_commit_hook(move || gate.load(SeqCst) == OPEN);
         handle.set_rollback_hook(move || rolled_back.store(LOST, SeqCst));
         drop(handle);
-        self.settings = query_scalar(SETTINGS_BEFORE).fetch_one(self.conn()).await?;
-        self.run(SETTINGS).await?;
+        let settings = "SELECT printf('PRAGMA synchronous = %d; PRAGMA busy_timeout = %d', \
+            synchronous, timeout) FROM pragma_synchronous, pragma_busy_timeout; \
+            PRAGMA synchronous = EXTRA; PRAGMA busy_timeout = 1000";
+        let rows = raw_sql(settings).fetch_all(self.conn()).await?;
+        self.settings = rows[0].try_get(0)?;
         // sqlx counts it, so that the handler may nest transactions. `finish` ends it.
         std::mem::forget(self.conn().begin_with("BEGIN IMMEDIATE").await?);
-        self.run(&format!("{first}; {TOUCH}; SAVEPOINT firstpromoter_{}", self.savepoint)).await
+        // The DELETE fails if the table is missing or read-only, which BEGIN IMMEDIATE does not.
+        let touch = "DELETE FROM firstpromoter_fulfilments WHERE 0";
+        self.run(&format!("{first}; {touch}; SAVEPOINT {SAVEPOINT}{:p}", self.gate)).await
     }
 
     /// Commits or rolls back. Gives the connection back if it is as it was, or else closes it.
@@ -344,7 +337,11 @@ impl Write {
         let mut finished = Ok(());
         if commit {
             self.gate.fetch_max(OPEN, SeqCst);
-            finished = self.run("COMMIT").await;
+            finished = self.run("COMMIT; BEGIN").await;
+        }
+        if !commit || finished.is_err() {
+            // SQLite may have no transaction where sqlx counts one.
+            let _ = self.run("BEGIN").await;
         }
         if self.clean().await.is_ok() {
             self.conn = None;
@@ -352,21 +349,19 @@ impl Write {
         finished
     }
 
+    /// Ends the transaction that there is now, and restores the connection.
     async fn clean(&mut self) -> sqlx::Result<()> {
-        // SQLite may have no transaction where sqlx counts one, and the other way round.
-        let _ = self.run("BEGIN").await;
         if self.conn().is_in_transaction() {
             // sqlx refuses to begin it, therefore rolls back, and counts one less.
             let _ = self.conn().begin_with("BEGIN").await.map(drop);
-            self.conn().ping().await?;
-            if self.conn().is_in_transaction() {
-                return Err(sqlx::Error::InvalidSavePointStatement);
-            }
         } else {
             self.run("ROLLBACK").await?;
         }
         let settings = std::mem::take(&mut self.settings);
         self.run(&settings).await?;
+        if self.conn().is_in_transaction() {
+            return Err(sqlx::Error::InvalidSavePointStatement);
+        }
         let mut handle = self.conn().lock_handle().await?;
         handle.remove_commit_hook();
         handle.remove_rollback_hook();
@@ -381,7 +376,7 @@ impl Drop for Write {
             Ok(runtime) if !self.ending => {
                 let (turn, gate) = (Arc::clone(&self.turn), Arc::clone(&self.gate));
                 let settings = std::mem::take(&mut self.settings);
-                let write = Self { conn: Some(conn), turn, gate, settings, ending: true, ..*self };
+                let write = Self { conn: Some(conn), turn, gate, settings, ending: true };
                 drop(runtime.spawn(write.finish(false)));
             }
             _ => drop(conn.detach()), // which closes it

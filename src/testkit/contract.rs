@@ -108,10 +108,11 @@ pub async fn namespace_contract<S: Store>(one: &S, other: &S) {
     let one = Kit::new(Kind::Journal, one.clone(), one.clone());
     let other = Kit::new(Kind::Journal, other.clone(), other.clone());
     let claim = one.claim();
+    // One after the other: a store may have a single transaction at a time.
     let (tx, _) = one.run(&claim, NAMESPACES).await;
-    let (others, _) = other.run(&claim, NAMESPACES).await;
     one.end(&claim, tx, End::Fulfilled, State::Fulfilled).await;
-    other.end(&claim, others, End::InDoubt("timed out".to_owned()), State::InDoubt).await;
+    let (tx, _) = other.run(&claim, NAMESPACES).await;
+    other.end(&claim, tx, End::InDoubt("timed out".to_owned()), State::InDoubt).await;
     one.fulfilled(&claim, NAMESPACES).await;
     let listed = ok(one.one.open(usize::MAX).await);
     let apart = listed.iter().all(|record| record.id != claim.id());
@@ -402,12 +403,15 @@ impl<S: Store> Kit<S> {
                     None => NOBODY_WAITS.broken(&claim, "`begin` waits for the attempt that runs"),
                 }
             }
+            // (A transactional store may have no other connection as long as an attempt runs.)
             for store in [&self.one, &self.two] {
-                let state = ok(store.get(claim.id()).await).map(|record| record.state);
-                let doubted = state == Some(State::InDoubt);
-                NEVER_CLEAN.check(!doubted, &claim, "it is in doubt as it runs");
-                let traced = self.kind == Kind::Transactional || state == Some(State::Started);
-                TRACE.check(traced, &claim, format_args!("`get` shows {state:?} as it runs"));
+                if self.kind == Kind::Journal {
+                    let state = ok(store.get(claim.id()).await).map(|record| record.state);
+                    let doubted = state == Some(State::InDoubt);
+                    NEVER_CLEAN.check(!doubted, &claim, "it is in doubt as it runs");
+                    let traced = state == Some(State::Started);
+                    TRACE.check(traced, &claim, format_args!("`get` shows {state:?} as it runs"));
+                }
             }
             let end = if fulfilled { End::Fulfilled } else { End::Pending };
             let state = if fulfilled { State::Fulfilled } else { State::Pending };
@@ -418,6 +422,9 @@ impl<S: Store> Kit<S> {
     async fn one_account(&self) {
         let ours = self.claim();
         let theirs = claim(ours.id().get(), 8, "3", "credits", "user-8");
+        // What never ran may have been made up: it keeps nobody out.
+        let (tx, _) = self.run(&theirs, ONE_ACCOUNT).await;
+        self.end(&theirs, tx, End::NotRun("not confirmed".to_owned()), State::Failed).await;
         let (tx, _) = self.run(&ours, ONE_ACCOUNT).await;
         match ok(self.two.begin(&theirs).await) {
             Begin::Busy | Begin::Mismatch => {}
@@ -477,8 +484,10 @@ impl<S: Store> Kit<S> {
                 };
                 let state_is = format_args!("{} with {text:.20?}", record.state);
                 TEXTS.check(record.state == state, &asked, state_is);
+                // What a database cannot hold it may write in its own way.
+                let plain = text.chars().all(|c| c == ' ' || c.is_ascii_graphic());
                 let short = |found: &str, given: &str, longest: usize| {
-                    given.starts_with(found) && found.chars().count() <= longest
+                    (given.starts_with(found) || !plain) && found.chars().count() <= longest
                 };
                 let shortened = short(record.unit.as_str(), asked.unit().as_str(), 255)
                     && short(record.cust_id.as_deref().unwrap_or_default(), text, 255)
@@ -493,7 +502,7 @@ impl<S: Store> Kit<S> {
     /// While one ends, the next is already asking. Once that holds it, nothing the first still does
     /// may take it away.
     async fn released_in_one_place(&self) {
-        for _ in 0..100 {
+        for round in 0..100 {
             let claim = self.claim();
             let (tx, _) = self.run(&claim, ONE_PLACE).await;
             let store = self.one.clone();
@@ -511,11 +520,11 @@ impl<S: Store> Kit<S> {
             for _ in 0..10 {
                 yield_now().await;
             }
-            for store in [&self.one, &self.two] {
-                match ok(store.begin(&claim).await) {
-                    Begin::Busy => {}
-                    answer => ONE_PLACE.wrong(&claim, &answer, "`Busy`, for a successor holds it,"),
-                }
+            // A second process may wait for a lock of the whole database, so it is asked less often.
+            let store = if round % 25 == 0 { &self.two } else { &self.one };
+            match ok(store.begin(&claim).await) {
+                Begin::Busy => {}
+                answer => ONE_PLACE.wrong(&claim, &answer, "`Busy`, for a successor holds it,"),
             }
             self.end(&claim, successor, End::Fulfilled, State::Fulfilled).await;
         }
@@ -525,17 +534,14 @@ impl<S: Store> Kit<S> {
         let claim = self.claim();
         let id = claim.id();
         let doubt = || End::InDoubt("timed out".to_owned());
-        // (`resolve` with true, `resolve` with false, `forget`) of what they do not apply to.
         let refused = async |state: &str, forgets: bool| {
-            for store in [&self.one, &self.two] {
-                for fulfilled in [true, false] {
-                    let resolved = ok(store.resolve(id, fulfilled).await);
-                    RESOLVE.check(!resolved, &claim, format_args!("it resolves what is {state}"));
-                }
-                if !forgets {
-                    let forgot = ok(store.forget(id).await);
-                    FORGET.check(!forgot, &claim, format_args!("it forgets what is {state}"));
-                }
+            for fulfilled in [true, false] {
+                let resolved = ok(self.one.resolve(id, fulfilled).await);
+                RESOLVE.check(!resolved, &claim, format_args!("it resolves what is {state}"));
+            }
+            if !forgets {
+                let forgot = ok(self.one.forget(id).await);
+                FORGET.check(!forgot, &claim, format_args!("it forgets what is {state}"));
             }
         };
         refused("unknown", false).await;
@@ -599,7 +605,10 @@ impl<S: Store> Kit<S> {
         }
         let running = &claims[4];
         sleep(Duration::from_millis(5)).await;
-        let (tx, _) = self.run(running, OPEN).await;
+        let mut runs = None;
+        if self.kind == Kind::Journal {
+            runs = Some(self.run(running, OPEN).await.0);
+        }
         for store in [&self.one, &self.two] {
             let all = ok(store.open(usize::MAX).await);
             let newest_first = all.is_sorted_by(|one, next| one.changed >= next.changed);
@@ -610,10 +619,7 @@ impl<S: Store> Kit<S> {
             let listed = ended.into_iter().eq(&expected);
             OPEN.check(listed, running, "it lists other records than those that are not fulfilled");
             let started: Vec<_> = started.iter().map(|record| record.state).collect();
-            let right = match self.kind {
-                Kind::Transactional => !started.contains(&State::InDoubt),
-                Kind::Journal => started == [State::Started],
-            };
+            let right = started.iter().eq(runs.iter().map(|_| &State::Started));
             NEVER_CLEAN.check(right, running, format_args!("`open` lists {started:?} as it runs"));
             OPEN.check(ok(store.open(0).await).is_empty(), running, "more than 0 are listed");
             for limit in [1, 2] {
@@ -622,7 +628,9 @@ impl<S: Store> Kit<S> {
                 OPEN.check(latest, running, format_args!("not the latest {limit} are listed"));
             }
         }
-        self.end(running, tx, End::Fulfilled, State::Fulfilled).await;
+        if let Some(tx) = runs {
+            self.end(running, tx, End::Fulfilled, State::Fulfilled).await;
+        }
     }
 
     /// Ids have 64 bits. One that a store has no room for may be refused, but not taken for another.
@@ -752,25 +760,29 @@ impl<S: Store> Kit<S> {
         self.end(&failed, tx, End::Failed("no such user".to_owned()), State::Failed).await;
         let (tx, _) = self.run(&in_doubt, TRACE).await;
         self.end(&in_doubt, tx, End::InDoubt("timed out".to_owned()), State::InDoubt).await;
-        let held = (self.run(&cut_off, TRACE).await, self.doubt(&in_doubt, TRACE).await);
+        let (tx, _) = self.run(&cut_off, TRACE).await;
         if self.kind == Kind::Journal {
             let recorded = ok(self.two.get(cut_off.id()).await).is_some();
             TRACE.check(recorded, &cut_off, "a second connection does not see that it began");
         }
-        drop(held);
+        drop(tx);
         let kit = self.reopened(make).await;
-        for (claim, right) in [(&cut_off, kit.interrupted_state()), (&in_doubt, State::InDoubt)] {
-            match (kit.after_drop(claim).await, right) {
-                (Some(Begin::InDoubt { .. }), State::InDoubt) | (None, _) => {}
-                (Some(Begin::Run { tx, .. }), State::Failed) => {
-                    kit.end(claim, tx, End::Fulfilled, State::Fulfilled).await;
-                }
-                (Some(answer), right) => TRACE.wrong(claim, &answer, right.as_str()),
+        match (kit.kind, kit.after_drop(&cut_off).await) {
+            (Kind::Journal, Some(Begin::InDoubt { .. }) | None) => {}
+            (Kind::Transactional, Some(Begin::Run { tx, .. })) => {
+                kit.end(&cut_off, tx, End::Fulfilled, State::Fulfilled).await;
             }
+            (_, Some(answer)) => TRACE.wrong(&cut_off, &answer, "its trace"),
+            (_, None) => unreachable!("only a journal is busy after a drop"),
         }
         let (tx, attempt) = kit.run(&failed, TRACE).await;
         TRACE.check(attempt == 2, &failed, format_args!("attempt 2 is called {attempt}"));
         kit.end(&failed, tx, End::Fulfilled, State::Fulfilled).await;
+        drop(kit.doubt(&in_doubt, TRACE).await);
+        match kit.after_drop(&in_doubt).await {
+            Some(Begin::InDoubt { .. }) | None => {}
+            Some(answer) => TRACE.wrong(&in_doubt, &answer, "`InDoubt`"),
+        }
         kit
     }
 }

@@ -37,9 +37,11 @@
 //! }
 //! ```
 //!
-//! [`FirstPromoter::send`] sends one fulfilment with one [`Mishap`]; [`Payload`] builds what it sends.
-//! [`store_contract`] and [`namespace_contract`] check a [`Store`](crate::store::Store) of your own.
+//! [`FirstPromoter::send`] sends one fulfilment with one [`Mishap`]; [`Payload`] builds what it sends;
+//! [`Account`] answers as FirstPromoter's API does. [`store_contract`] and [`namespace_contract`] check
+//! a [`Store`](crate::store::Store) of your own.
 
+mod account;
 mod contract;
 mod oddity;
 mod payload;
@@ -47,6 +49,7 @@ mod report;
 mod simulator;
 
 pub use self::{
+    account::Account,
     contract::{Kind, namespace_contract, store_contract},
     payload::Payload,
     report::{Case, Delivery, Fault, Mishap, Report, Status},

@@ -1,10 +1,9 @@
 use std::{
-    collections::BTreeMap,
     fmt,
     future::{Future, poll_fn},
     panic::AssertUnwindSafe,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     task::Poll,
     time::Duration,
 };
@@ -23,7 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tower::Service;
 
 use super::{
-    Case, Delivery, Fault, Mishap, Payload, Report, Status,
+    Account, Case, Delivery, Fault, Mishap, Payload, Report, Status,
     oddity::{self, Expect},
 };
 use crate::{BoxError, Verdict, event::FulfilmentId};
@@ -82,14 +81,7 @@ pub struct FirstPromoter {
     headers: HeaderMap,
     retry_every: Duration,
     retries: u32,
-    held: Arc<Mutex<BTreeMap<u64, Held>>>,
-}
-
-/// A fulfilment as FirstPromoter holds it.
-#[cfg_attr(not(feature = "api"), allow(dead_code, reason = "its API lists them"))]
-pub(crate) struct Held {
-    pub(crate) payload: Payload,
-    pub(crate) status: Status,
+    account: Account,
 }
 
 /// The service, without its types.
@@ -137,7 +129,7 @@ impl FirstPromoter {
             headers: HeaderMap::new(),
             retry_every: RETRY_EVERY,
             retries: RETRIES,
-            held: Arc::default(),
+            account: Account::new(),
         }
     }
 
@@ -300,19 +292,41 @@ impl FirstPromoter {
         Report(judged)
     }
 
-    /// Returns the fulfilments that FirstPromoter holds, by id.
-    pub(crate) fn held(&self) -> MutexGuard<'_, BTreeMap<u64, Held>> {
-        // Nothing panics while this is locked.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns the account, which holds what was sent; its API is a tower service.
+    ///
+    /// ```
+    /// # use std::{convert::Infallible, time::Duration};
+    /// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, store::MemoryStore};
+    /// use tower_firstpromoter::{api, testkit::{FirstPromoter, Mishap, Payload, Status}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, Infallible>(Outcome::Fulfilled));
+    /// # let (store, access) = (MemoryStore::new(10), Access::query("key", "at least sixteen bytes")?);
+    /// # let webhook = Webhook::new(handler, store, access);
+    /// let down = tower::service_fn(async |_| Err::<http::Response<String>, _>("out of order"));
+    /// let sender = FirstPromoter::new(down, "/webhooks/firstpromoter");
+    /// let case = sender.send(&Payload::new(1), Mishap::None).await;
+    /// assert_eq!(case.status, Status::HasIssues); // it is not sent again
+    ///
+    /// let client = api::Client::new(sender.account(), "any key")?;
+    /// let report = webhook.reconcile(&client).await;
+    /// assert_eq!(report.fulfilled, [case.id]);
+    /// assert_eq!(sender.account().completed(), [case.id]);
+    /// # Ok(()) }
+    /// ```
+    pub fn account(&self) -> Account {
+        self.account.clone()
     }
 
     /// Holds what a payload is about as pending, if it is a pending fulfilment.
     fn hold(&self, payload: &Payload) {
         let event = payload.get("/event/type").and_then(Value::as_str);
-        let status = payload.get("/data/status").and_then(Value::as_str);
-        if event == Some("fulfilment_pending") && matches!(status, None | Some("pending")) {
-            let held = Held { payload: payload.clone(), status: Status::Pending };
-            self.held().insert(payload.id(), held);
+        let data = payload.get("/data").and_then(Value::as_object);
+        let pending = data.is_some_and(|data| {
+            matches!(data.get("status").and_then(Value::as_str), None | Some("pending"))
+        });
+        if event == Some("fulfilment_pending") && pending {
+            self.account.add(payload);
         }
     }
 
@@ -356,15 +370,15 @@ impl FirstPromoter {
                 }
                 status => break status,
             }
-            // By API, meanwhile.
-            if self.held().get(&payload.id()).is_some_and(|held| held.status == Status::Completed) {
-                break Status::Completed;
+            if self.account.is_completed(payload.id()) {
+                break Status::Completed; // by API, meanwhile
             }
         };
-        match self.held().get_mut(&payload.id()) {
-            Some(held) if held.status == Status::Completed => status = Status::Completed,
-            Some(held) => held.status = status,
-            None => {}
+        match status {
+            _ if self.account.is_completed(payload.id()) => status = Status::Completed,
+            Status::Completed => self.account.set(payload.id(), "status", "completed"),
+            Status::HasIssues => self.account.set(payload.id(), "has_issues", true),
+            Status::Pending => {}
         }
         if mishap == Mishap::LateCopy {
             self.wait(1).await;
@@ -462,7 +476,7 @@ impl FirstPromoter {
             return None;
         }
         let uri = Uri::try_from(self.uri.path()).ok()?;
-        Some(Self { uri, headers: HeaderMap::new(), held: Arc::default(), ..self.clone() })
+        Some(Self { uri, headers: HeaderMap::new(), account: Account::new(), ..self.clone() })
     }
 
     async fn wait(&self, times: u32) {

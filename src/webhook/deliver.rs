@@ -187,8 +187,13 @@ impl Drop for Delivery<'_> {
     }
 }
 
-/// Runs an attempt without HTTP, to its end.
-pub(super) async fn fulfil(webhook: &Webhook, fulfilment: Fulfilment, span: &Span) -> Verdict {
+/// Runs an attempt without HTTP, to its end, and tells whether it was started here and called the
+/// handler.
+pub(super) async fn fulfil(
+    webhook: &Webhook,
+    fulfilment: Fulfilment,
+    span: &Span,
+) -> (Verdict, bool) {
     let mut delivery = Delivery::new(&webhook.settings, span);
     let info = delivery.info.insert(DeliveryInfo::from(&fulfilment));
     span.set_info(info);
@@ -204,5 +209,5 @@ pub(super) async fn fulfil(webhook: &Webhook, fulfilment: Fulfilment, span: &Spa
         }
     };
     delivery.answer(&end);
-    end.ended.verdict
+    (end.ended.verdict, end.ended.attempt > 0 && !end.joined)
 }

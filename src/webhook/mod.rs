@@ -22,6 +22,8 @@ use http_body::Body;
 use tower::Service;
 
 use self::settings::Settings;
+#[cfg(feature = "api")]
+use crate::fulfil::Confirm;
 use crate::{
     Verdict,
     event::Fulfilment,
@@ -171,8 +173,20 @@ impl Webhook {
     /// # Ok(()) }
     /// ```
     pub async fn fulfil(&self, fulfilment: Fulfilment) -> Verdict {
+        self.fulfil_and_tell(fulfilment).await.0
+    }
+
+    /// Also tells whether it was this call for which the handler ran.
+    pub(crate) async fn fulfil_and_tell(&self, fulfilment: Fulfilment) -> (Verdict, bool) {
         let span = Span::delivery();
         span.instrument(deliver::fulfil(self, fulfilment, &span)).await
+    }
+
+    /// Sets who confirms a fulfilment before the handler runs.
+    #[cfg(feature = "api")]
+    pub(crate) fn set_confirm(mut self, confirm: Arc<dyn Confirm>) -> Self {
+        self.settings_mut().attempt().confirm = Some(confirm);
+        self
     }
 
     /// Stops accepting fulfilments and waits for running attempts; affects all clones.

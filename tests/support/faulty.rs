@@ -42,7 +42,10 @@ impl Fault {
                 Err(error())
             }
             Self::Hangs => pending().await,
-            Self::WorksAfter(time) => Ok(tokio::time::sleep(time).await),
+            Self::WorksAfter(time) => {
+                tokio::time::sleep(time).await;
+                Ok(())
+            }
             Self::None | Self::ReturnsAfter(_) => Ok(()),
         }
     }

@@ -19,7 +19,7 @@ use std::{
 };
 
 use futures::FutureExt;
-use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions, raw_sql};
+use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgPoolOptions, raw_sql};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -251,15 +251,14 @@ impl Drop for Proxy {
 
 /// How often each fulfilment took effect that did at all, as (id, times).
 pub(crate) async fn effects(pool: &PgPool) -> Vec<(i64, i64)> {
-    sqlx::query_as("SELECT id, count(*) FROM effects GROUP BY id ORDER BY id")
-        .fetch_all(pool)
-        .await
-        .expect("the effects")
+    // In one message, as `take_effect` is, so that it works behind any pooler.
+    let rows = raw_sql("SELECT id, count(*) FROM effects GROUP BY id ORDER BY id").fetch_all(pool);
+    let rows = rows.await.expect("the effects");
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
 pub(crate) async fn take_effect(id: u64, tx: &mut PostgresTx) -> sqlx::Result<()> {
-    let id = id as i64;
-    sqlx::query("INSERT INTO effects VALUES ($1)").bind(id).execute(&mut **tx).await?;
+    raw_sql(AssertSqlSafe(format!("INSERT INTO effects VALUES ({id})"))).execute(&mut **tx).await?;
     Ok(())
 }
 

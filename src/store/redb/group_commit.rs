@@ -35,8 +35,7 @@ type Write = (held::Key, Box<dyn FnOnce(&mut Option<Record>) + Send>, oneshot::S
 type Written = Result<[Option<Record>; 2], Problem>;
 
 impl File {
-    /// Creates the table if the file is new, and returns whether it is. Fails on a disk that cannot
-    /// be written.
+    /// Creates the table if the file is new, and returns whether it is.
     pub(super) fn new(db: Database) -> Result<(Self, bool), Problem> {
         let write = db.begin_write()?;
         let new = write.list_tables()?.next().is_none();
@@ -73,7 +72,7 @@ impl File {
     }
 }
 
-/// Ends the writer first, so that the file is closed once the store is dropped.
+/// Ends the writer first, so that the file is closed with the store.
 impl Drop for File {
     fn drop(&mut self) {
         if let Some((writer, thread)) = self.writer.take() {

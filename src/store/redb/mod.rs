@@ -48,25 +48,22 @@ const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// ```
 ///
 /// Before the handler is called, the attempt is synced to the disk, and its end before the `200`
-/// leaves. A thread of its own writes; what waits meanwhile is synced together. Reads run on tokio's
-/// threads for blocking work.
+/// leaves. A thread of its own writes; what waits meanwhile is synced together.
 ///
 /// # For the operator
 ///
-/// **Records.** Only the process that has the file open can read it, so that process has to offer
+/// **Records.** Only the process that has the file open can read it, so it has to offer
 /// [`open`](Store::open) and [`resolve`](Store::resolve), for example on an admin page.
 ///
 /// **Errors.** After the first write that fails (a full disk, a bad one), nothing more is written
 /// until the file is opened again, because what is on the disk is not certain. Every fulfilment that
 /// is not yet fulfilled is then answered with `503`. Restart the process once the cause is gone.
 ///
-/// **Damage.** Opening compares the checksums of the whole file, in about 0.2 seconds for 100,000
-/// records. A file that was damaged after it was closed is an error.
-///
 /// **Backups.** Copy the file while the process is stopped, or take a snapshot of the volume. A
 /// restored backup lacks what was fulfilled since, which runs again if it is delivered again.
 ///
-/// **Size.** About 200 bytes a record; none is ever removed.
+/// **Size.** About 200 bytes a record; none is ever removed. Opening compares the checksums of the
+/// file, in about 0.2 seconds for 100,000 records; one damaged after it was closed is an error.
 #[derive(Clone)]
 pub struct RedbStore {
     file: Arc<File>,
@@ -75,8 +72,7 @@ pub struct RedbStore {
 }
 
 impl RedbStore {
-    /// Opens the file, or creates it, which is logged (feature `tracing`). See [`RedbStore`] for an
-    /// example.
+    /// Opens the file, or creates it, which is logged. See [`RedbStore`] for an example.
     ///
     /// Waits up to 5 seconds for a file that is in use, because in a rolling deploy the new process
     /// starts before the old one has ended. Blocks the thread: call it before you serve.
@@ -133,8 +129,8 @@ impl RedbStore {
         Ok(Self { file: Arc::new(file), held: HeldSet::default(), namespace: "".into() })
     }
 
-    /// Keeps the records of several FirstPromoter accounts apart, whose ids may be the same. Without
-    /// it, it is the empty one: leave that to the first account. See [`RedbStore`] for an example.
+    /// Keeps the records of several FirstPromoter accounts apart, whose ids may be the same. Default:
+    /// empty; leave that to the first account. See [`RedbStore`] for an example.
     ///
     /// # Errors
     ///
@@ -179,9 +175,8 @@ impl Store for RedbStore {
             Begin::Mismatch => return Ok(Begin::Mismatch),
             _ => {}
         }
-        let Some(held) = self.held.take(&self.namespace, claim.id()) else {
-            return Ok(Begin::Busy);
-        };
+        let held = self.held.take(&self.namespace, claim.id());
+        let Some(held) = held else { return Ok(Begin::Busy) };
         let (now, begins) = (SystemTime::now(), claim.clone());
         let change = move |record: &mut Option<Record>| {
             let (_, begun) = Record::begun(record.clone(), &begins, now);
@@ -193,10 +188,8 @@ impl Store for RedbStore {
 
     async fn end(&self, tx: RedbTx, end: End) -> Result<State, RedbError> {
         let RedbTx { held, attempt } = tx;
-        let change = move |record: &mut Option<Record>| {
-            record.iter_mut().for_each(|it| it.end(attempt, end.clone(), SystemTime::now()));
-        };
-        let [_, after] = self.file.write(&held, change).await?;
+        let ends = move |it: &mut Record| it.end(attempt, end.clone(), SystemTime::now());
+        let [_, after] = self.file.write(&held, |it| it.iter_mut().for_each(ends)).await?;
         // `held` drops here, after what is written.
         after.map(|it| it.state).ok_or(RedbError(Problem::Unreadable(held.id(), "it is gone")))
     }
@@ -254,14 +247,13 @@ impl ExternalEffects for RedbTx {}
 type Row<'a> = (&'a str, &'a str, u64, Option<&'a str>, &'a str, u32, Option<&'a str>, u64, u64);
 
 fn encode<'a>(record: &'a Record, amount: &'a str) -> Row<'a> {
-    let Record { unit, promoter, cust_id, state, attempts, reason, first_seen, changed, .. } =
-        record;
-    let (cust_id, reason) = (cust_id.as_deref(), reason.as_deref());
     let millis =
-        |time: &SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    let (first_seen, changed) = (millis(first_seen), millis(changed));
-    let (unit, promoter, state) = (unit.as_str(), promoter.get(), state.as_str());
-    (unit, amount, promoter, cust_id, state, *attempts, reason, first_seen, changed)
+        |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let (unit, promoter, state) =
+        (record.unit.as_str(), record.promoter.get(), record.state.as_str());
+    let (cust_id, reason) = (record.cust_id.as_deref(), record.reason.as_deref());
+    let (first_seen, changed) = (millis(record.first_seen), millis(record.changed));
+    (unit, amount, promoter, cust_id, state, record.attempts, reason, first_seen, changed)
 }
 
 fn decode(id: FulfilmentId, row: Row<'_>) -> Result<Record, Problem> {

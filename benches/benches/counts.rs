@@ -1,0 +1,29 @@
+//! Instructions by Callgrind and allocations by DHAT, through gungraun.
+
+use gungraun::{Dhat, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
+use tower_firstpromoter_benches::{
+    cases::{CASES, Work},
+    peers::REMEMBERED,
+};
+
+/// Steady: what happens once has happened, and the memory store is full.
+fn prepare(case: usize) -> Work {
+    let mut work = (CASES[case].prepare)();
+    let warm_up = if CASES[case].name.contains("new") { REMEMBERED + 10 } else { 10 };
+    work(warm_up);
+    work
+}
+
+#[library_benchmark]
+#[benches::case(iter = 0..CASES.len(), setup = prepare)]
+fn hundred(mut work: Work) -> Work {
+    work(100);
+    work // dropped outside of what is counted
+}
+
+library_benchmark_group!(name = counts, benchmarks = hundred);
+
+main!(
+    config = LibraryBenchmarkConfig::default().tool(Dhat::with_args(["--num-callers=200"])),
+    library_benchmark_groups = counts
+);
