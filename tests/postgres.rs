@@ -263,6 +263,27 @@ async fn an_error_that_the_handler_swallows_undoes_it() {
     .await;
 }
 
+/// Say, an operator who knows and writes SQL.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_became_fulfilled_meanwhile_stays_so_and_undoes_the_attempt() {
+    story(|db| async move {
+        let pool = db.ready(1).await;
+        let store = PostgresStore::new(pool.clone());
+        for (id, (end, ..)) in (1..).zip(ends()) {
+            let tx = effect(&store, id).await;
+            let row = format!("('', {id}, 'credits', 3, 7, 'fulfilled', 4)");
+            let table = "firstpromoter_fulfilments";
+            let columns = "(namespace, id, unit, amount, promoter_id, state, attempts)";
+            run(&pool, format!("INSERT INTO {table} {columns} VALUES {row}")).await;
+            let before = store.get(id.into()).await.expect("a database");
+            let state = store.end(tx, end.clone()).await.expect("a database");
+            assert_eq!((state, times(&pool, id).await), (State::Fulfilled, 0), "{end:?}");
+            assert_eq!(store.get(id.into()).await.expect("a database"), before, "{end:?}");
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_commit_refuses_is_undone_and_not_fulfilled() {
     story(|db| async move {
@@ -390,7 +411,10 @@ async fn a_storm_of_terminations_and_cancels_fulfils_each_once() {
                         Ok(()) if id % 3 == 0 => End::Fulfilled,
                         Ok(()) => {
                             let slow = tx.execute("SELECT pg_sleep(0.005)").await;
-                            slow.map_or_else(|error| End::Failed(error.to_string()), |_| End::Fulfilled)
+                            slow.map_or_else(
+                                |error| End::Failed(error.to_string()),
+                                |_| End::Fulfilled,
+                            )
                         }
                         Err(error) => End::Failed(error.to_string()),
                     };
@@ -401,7 +425,10 @@ async fn a_storm_of_terminations_and_cancels_fulfils_each_once() {
         tokio::select! {
             _ = work => {}
             () = storm => unreachable!(),
-            () = tokio::time::sleep(Duration::from_secs(60)) => panic!("not all of them in a minute"),
+            () = tokio::time::sleep(Duration::from_secs(60)) => {
+                let open = PostgresStore::new(db.pool(1).await).open(9).await;
+                panic!("not all of them in a minute: {open:?}");
+            }
         }
         let pool = db.pool(1).await;
         assert_eq!(effects(&pool).await, (1..=40).map(|id| (id, 1)).collect::<Vec<_>>());

@@ -9,7 +9,6 @@
 
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
     io::{BufRead, BufReader},
     net::SocketAddr,
     process::{Child, Command, Stdio},
@@ -50,8 +49,8 @@ struct Case {
     answers: Vec<&'static str>,
     /// What must be fulfilled afterwards; nothing else may be.
     fulfils: Vec<u64>,
-    /// Needs the short deadline of the server in this process.
-    waits: bool,
+    /// Needs the short deadline or the handler of the server in this process.
+    here: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -128,7 +127,7 @@ impl Battery {
             then: Then::Listen,
             answers: answers.to_vec(),
             fulfils: fulfils.to_vec(),
-            waits: false,
+            here: false,
         });
         self.0.last_mut().expect("just pushed")
     }
@@ -143,6 +142,7 @@ fn battery() -> Vec<Case> {
     other_secrets(&mut battery);
     odd_heads(&mut battery);
     bodies(&mut battery);
+    ends(&mut battery);
     battery.0
 }
 
@@ -197,7 +197,7 @@ fn lengths_that_lie(battery: &mut Battery) {
     battery.sends("over the limit", with("Content-Length: 262145\r\n"), &["413 body_too_large"]);
     battery
         .case("too long", vec![with("Content-Length: 200\r\n").into()], &["408 body_timeout"], &[])
-        .waits = true;
+        .here = true;
     // The server's: at the end of the stream it gives the connection up.
     let closed = vec![with("Content-Length: 200\r\n").into()];
     battery.case("too long, and closed", closed, &["400 body_broken"], &[]).then = Then::HalfClose;
@@ -214,7 +214,7 @@ fn lengths_that_lie(battery: &mut Battery) {
         battery.sends(name, chunked("", chunks), &["400 body_broken"]);
     }
     let open = vec![chunked("", &chunk(&whole)).into()];
-    battery.case("without a last chunk", open, &["408 body_timeout"], &[]).waits = true;
+    battery.case("without a last chunk", open, &["408 body_timeout"], &[]).here = true;
     let open = vec![chunked("", &chunk(&whole)).into()];
     let case = battery.case("without a last chunk, closed", open, &["400 body_broken"], &[]);
     case.then = Then::HalfClose;
@@ -398,6 +398,26 @@ fn bodies(battery: &mut Battery) {
     battery.sends("compressed", gzip, &["415 unsupported_media_type"]);
 }
 
+/// What the handler says, by the unit, and the store.
+fn ends(battery: &mut Battery) {
+    for (unit, answers) in [
+        ("left_pending", ["202 pending", "202 pending"]),
+        ("fails", ["500 failed", "500 failed"]),
+        ("panics", ["500 panicked", "500 in_doubt"]),
+        ("cannot_know", ["500 in_doubt", "500 in_doubt"]),
+        ("never_ends", ["500 in_doubt", "500 in_doubt"]),
+    ] {
+        let twice = post(&target(), "", &body(id()).replace("credits", unit)).repeat(2);
+        battery.case(unit, vec![twice.into()], &answers, &[]).here = true;
+    }
+    let one = id();
+    let other = body(one).replace(r#""promoter":{"id":7"#, r#""promoter":{"id":8"#);
+    let other = post(&target(), "", &other);
+    let both = vec![(delivery(one) + &other).into()];
+    let answers = ["200 fulfilled", "500 record_mismatch"];
+    battery.case("another promoter's", both, &answers, &[one]).here = true;
+}
+
 /// Where the battery goes to.
 struct Server {
     address: SocketAddr,
@@ -418,13 +438,23 @@ impl Server {
             async move {
                 // Long enough to be hung up on.
                 sleep(Duration::from_millis(20)).await;
+                match fulfilment.unit.as_str() {
+                    "left_pending" => return Ok(Outcome::Pending),
+                    "fails" => return Err("no such user"),
+                    "panics" => panic!("on purpose"),
+                    "cannot_know" => return Ok(Outcome::InDoubt("timed out".to_owned())),
+                    "never_ends" => std::future::pending().await,
+                    _ => {}
+                }
                 let mut fulfilled = fulfilled.lock().expect("never poisoned");
                 *fulfilled.entry(fulfilment.id.get()).or_default() += 1;
-                Ok::<_, Infallible>(Outcome::Fulfilled)
+                Ok(Outcome::Fulfilled)
             }
         });
         let access = Access::query("key", KEY).expect("a secret");
-        let webhook = Webhook::new(handler, MemoryStore::new(10_000), access).answer_within(WITHIN);
+        let webhook = Webhook::new(handler, MemoryStore::new(10_000), access)
+            .answer_within(WITHIN)
+            .attempt_within(WITHIN / 2);
         let app = Router::new()
             .fallback(async || (StatusCode::OK, [("x-app", "yes")], "a page"))
             .layer(webhook.at(PATH));
@@ -556,7 +586,7 @@ async fn bombard(server: Server) {
     }
     let mut expected = BTreeMap::new();
     for case in battery() {
-        if case.waits && !here {
+        if case.here && !here {
             continue;
         }
         expected.extend(case.fulfils.iter().map(|id| (*id, 1)));

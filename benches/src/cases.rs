@@ -1,7 +1,8 @@
 //! What is counted and timed: each case prepares a piece of work, which is then done `n` times.
 
-use std::{convert::Infallible, error::Error, fmt::Debug, future::poll_fn, hint::black_box, ops::Range,
-    pin::pin};
+use std::{
+    convert::Infallible, fmt::Debug, future::poll_fn, hint::black_box, ops::Range, pin::pin,
+};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -9,8 +10,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
 use serde::de::{DeserializeOwned, IgnoredAny};
-use tower::{Layer, Service, layer::util::Identity, service_fn};
-use tower_firstpromoter::event::{Details, Fulfilment};
+use tower::{Layer, Service, service_fn};
+use tower_firstpromoter::event::Fulfilment;
 
 use crate::{
     payload,
@@ -19,6 +20,8 @@ use crate::{
 
 /// Each comes again when the store has long forgotten it.
 const NEW: u64 = 2 * REMEMBERED;
+
+const FIRST: u64 = 1_000_000;
 
 /// Does the same thing so many times.
 pub type Work = Box<dyn FnMut(u64)>;
@@ -44,39 +47,30 @@ pub const CASES: &[Case] = &[
     }),
     case(PASS_THROUGH, "axum router", || drive(peers::application(), get)),
     case(PASS_THROUGH, "axum router behind the layer", || drive(peers::in_front(), get)),
-    case(PASS_THROUGH, "axum router with an empty layer within", || {
-        drive(peers::application().layer(Identity::new()), get)
-    }),
-    case(PASS_THROUGH, "axum router with the layer within", || {
-        drive(peers::as_router_layer(), get)
-    }),
     case(DELIVERY, "request", || drive(service_fn(drop_it), deliver(NEW))),
     case(DELIVERY, "by hand", || drive(peers::by_hand(), deliver(NEW))),
-    case(DELIVERY, "floor", || drive(peers::floor(), deliver(NEW))),
     case(DELIVERY, "axum Json<T>", || drive(peers::plain_axum(), deliver(NEW))),
     case(DELIVERY, "ours, new", || drive(peers::in_front(), deliver(NEW))),
     case(DELIVERY, "ours, duplicate", || drive(peers::in_front(), deliver(1))),
     case(DELIVERY, "ours, new, as a bare service", || drive(peers::webhook(), deliver(NEW))),
-    case(DELIVERY, "ours, new, as an axum route", || drive(peers::as_route(), deliver(NEW))),
+    case(DELIVERY, "ours, new, as an axum route", || {
+        drive(peers::application().route_service(PATH, peers::webhook()), deliver(NEW))
+    }),
     case(DELIVERY, "ours, new, as an axum layer", || {
-        drive(peers::as_router_layer(), deliver(NEW))
+        drive(peers::application().layer(peers::layer()), deliver(NEW))
     }),
     case(SIGNED, "request", || drive(service_fn(drop_it), deliver(NEW))),
     case(SIGNED, "ours", || drive(peers::signed(), deliver(NEW))),
     case(SIGNED, "webhook-verify", || drive(peers::webhook_verify(), deliver(NEW))),
     case(SIGNED, "tower-github-webhook", || drive(peers::github_webhook(), deliver(NEW))),
-    case(DECODE, "payload", || decode(short(), Ok::<_, Infallible>)),
-    case(DECODE, "IgnoredAny", || decode(short(), json::<IgnoredAny>)),
-    case(DECODE, "ours", || decode(short(), Fulfilment::decode)),
-    case(DECODE, "ours, with details", || decode(short(), details)),
-    case(DECODE, "needed fields", || decode(short(), json::<peers::Delivery>)),
-    case(DECODE, "Value", || decode(short(), json::<serde_json::Value>)),
+    case(DECODE, "payload", || decode(payload::delivery(FIRST), Ok::<_, Infallible>)),
+    case(DECODE, "IgnoredAny", || decode(payload::delivery(FIRST), json::<IgnoredAny>)),
+    case(DECODE, "ours", || decode(payload::delivery(FIRST), Fulfilment::decode)),
+    case(DECODE, "needed fields", || decode(payload::delivery(FIRST), json::<peers::Delivery>)),
     case(DECODE_LONG, "payload", || decode(payload::long(), Ok::<_, Infallible>)),
     case(DECODE_LONG, "IgnoredAny", || decode(payload::long(), json::<IgnoredAny>)),
     case(DECODE_LONG, "ours", || decode(payload::long(), Fulfilment::decode)),
-    case(DECODE_LONG, "ours, with details", || decode(payload::long(), details)),
     case(DECODE_LONG, "needed fields", || decode(payload::long(), json::<peers::Delivery>)),
-    case(DECODE_LONG, "Value", || decode(payload::long(), json::<serde_json::Value>)),
 ];
 
 const fn case(group: &'static str, name: &'static str, prepare: fn() -> Work) -> Case {
@@ -122,15 +116,11 @@ fn get() -> Request<Body> {
     Request::get("/").header("host", "example.com").body(Body::empty()).expect("a request")
 }
 
-fn short() -> Bytes {
-    payload::delivery(1_000_000)
-}
-
 /// Deliveries of so many fulfilments in turn, signed under each name that one of the peers looks for.
 fn deliver(fulfilments: u64) -> impl FnMut() -> Request<Body> {
     let deliveries: Vec<_> = (0..fulfilments)
         .map(|number| {
-            let payload = payload::delivery(1_000_000 + number);
+            let payload = payload::delivery(FIRST + number);
             let mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).expect("any length");
             let signature = hex::encode(mac.chain_update(&payload).finalize().into_bytes());
             // As a sender's HTTP client writes it.
@@ -170,12 +160,6 @@ fn decode<T: 'static, E: Debug + 'static>(
 
 fn json<T: DeserializeOwned>(payload: Bytes) -> Result<T, serde_json::Error> {
     serde_json::from_slice(&payload)
-}
-
-fn details(payload: Bytes) -> Result<(Fulfilment, Details), Box<dyn Error>> {
-    let fulfilment = Fulfilment::decode(payload)?;
-    let details = fulfilment.details()?;
-    Ok((fulfilment, details))
 }
 
 /// How often each case is timed.

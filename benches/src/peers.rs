@@ -1,5 +1,5 @@
 //! What one would write, or take, instead. All of them read the same fields, call the same handler
-//! and, except for the floor, send the same answer.
+//! and send the same answer.
 
 use std::{convert::Infallible, fmt::Debug, hint::black_box, time::Duration};
 
@@ -12,10 +12,9 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
-use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_firstpromoter::{
     Access, Outcome, Webhook,
     event::Fulfilment,
@@ -54,22 +53,14 @@ pub struct Delivery {
 pub struct Event {
     pub id: Option<u64>,
     #[serde(rename = "type")]
-    pub kind: Kind,
+    pub kind: Word,
     pub created_at: Option<String>,
-}
-
-#[derive(Debug, Deserialize, PartialEq)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    FulfilmentPending,
-    #[serde(other)]
-    Other,
 }
 
 #[derive(Debug, Deserialize)]
 pub struct Data {
     pub id: u64,
-    pub status: Status,
+    pub status: Word,
     pub amount: u64,
     pub unit: Unit,
     #[serde(default)]
@@ -79,7 +70,8 @@ pub struct Data {
 
 #[derive(Debug, Deserialize, PartialEq)]
 #[serde(rename_all = "snake_case")]
-pub enum Status {
+pub enum Word {
+    FulfilmentPending,
     Pending,
     #[serde(other)]
     Other,
@@ -112,19 +104,8 @@ async fn apply<T>(fulfilment: T) {
     black_box(&fulfilment);
 }
 
-/// The physical floor of a delivery: read the body, decode what is needed, call the handler.
-pub fn floor()
--> impl Service<Request<Body>, Response = http::Response<Empty<Bytes>>, Error = Infallible> {
-    service_fn(async |request: Request<Body>| {
-        let body = request.into_body().collect().await.expect("whole").to_bytes();
-        let delivery: Delivery = serde_json::from_slice(&body).expect("a fulfilment");
-        apply(delivery).await;
-        Ok(http::Response::new(Empty::new()))
-    })
-}
-
 async fn receive(Json(delivery): Json<Delivery>) -> Response {
-    if delivery.event.kind != Kind::FulfilmentPending || delivery.data.status != Status::Pending {
+    if delivery.event.kind != Word::FulfilmentPending || delivery.data.status != Word::Pending {
         return StatusCode::UNPROCESSABLE_ENTITY.into_response();
     }
     apply(delivery).await;
@@ -198,16 +179,6 @@ pub fn layer() -> InterceptLayer {
 /// Ours in front of an application.
 pub fn in_front() -> Intercept<Router> {
     layer().layer(application())
-}
-
-/// Ours as `Router::layer`, within axum's routing.
-pub fn as_router_layer() -> Router {
-    application().layer(layer())
-}
-
-/// Ours as one of axum's routes.
-pub fn as_route() -> Router {
-    application().route_service(PATH, webhook())
 }
 
 pub fn signed() -> Intercept<Router> {

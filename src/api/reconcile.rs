@@ -38,7 +38,8 @@ impl Webhook {
     /// earlier, and is still pending in the account, is completed there by [`Client::complete`]; this
     /// crate completes nothing else. A failure of one does not end the others.
     ///
-    /// Run it at the start and every hour, on one machine or on all.
+    /// Run it at the start and every hour, on one machine or on all. Each run also does what an earlier
+    /// one left undone, or missed because it moved between pages while the list was read.
     ///
     /// **The ids of the list are taken for the ids of deliveries**, which FirstPromoter does not
     /// document. If they differed, everything pending would be fulfilled once more: try it with one

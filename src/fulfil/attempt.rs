@@ -24,7 +24,7 @@ use super::{
 use crate::{
     BoxError, Verdict,
     event::Fulfilment,
-    observe::{DeliveryEvent, DeliveryInfo, Span},
+    observe::{DeliveryEvent, DeliveryInfo, Span, message},
     store::{Begin, Claim, End, State, Store},
 };
 
@@ -179,23 +179,20 @@ where
             Err(error) => Handled::Error(text(error)),
         }
     };
-    let handled = timeout(settings.attempt_within, AssertUnwindSafe(work).catch_unwind()).await;
+    // Dropped inside the guard at the end of its time: a drop may panic as well.
+    let work = async { timeout(settings.attempt_within, work).await };
+    let handled = AssertUnwindSafe(work).catch_unwind().await;
     let not_called = |reason| {
         if in_doubt { Handled::StaysInDoubt(reason) } else { Handled::NotConfirmed(reason) }
     };
     let called = called.load(Ordering::Relaxed);
     match handled {
         Ok(Ok(handled)) => handled,
-        Ok(Err(panic)) => {
-            let message = panic.downcast_ref::<&str>().copied();
-            let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-            let reason =
-                shortened(format_args!("panicked: {}", message.unwrap_or("without a message")));
-            // The payload's drop is the application's code, and may panic.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+        Err(panic) => {
+            let reason = shortened(format_args!("panicked: {}", message(panic)));
             if called { Handled::Panic(reason) } else { not_called(reason) }
         }
-        Err(_elapsed) => {
+        Ok(Err(_elapsed)) => {
             let reason = format!("took longer than {:?}", settings.attempt_within);
             if called { Handled::Timeout(reason) } else { not_called(reason) }
         }
@@ -228,9 +225,10 @@ where
     W: Future<Output = T> + Send + 'static,
     L: Future<Output = ()> + Send,
 {
-    let mut work = Box::pin(AssertUnwindSafe(work).catch_unwind());
+    let work = AssertUnwindSafe(work).catch_unwind();
+    let mut work = Box::pin(work.map(|answer| answer.map_err(message)));
     if let Some(answer) = work.as_mut().now_or_never() {
-        return answer.map_err(|_panic| "the store panicked".to_owned());
+        return answer.map_err(|_message| "the store panicked".to_owned());
     }
     let (sender, mut answer) = oneshot::channel();
     tokio::spawn(Span::current().instrument(async move {
@@ -254,7 +252,8 @@ where
 /// Formats an error of the application, whose formatting may fail or panic.
 fn text(error: impl Into<BoxError>) -> String {
     catch_unwind(AssertUnwindSafe(|| shortened(format_args!("{}", error.into()))))
-        .unwrap_or_else(|_| "an error without a text".to_owned())
+        .map_err(message)
+        .unwrap_or_else(|_message| "without a text".to_owned())
 }
 
 /// Formats at most [`LONGEST_REASON`] characters.
@@ -278,7 +277,7 @@ fn shortened(text: fmt::Arguments<'_>) -> String {
     // An error means that the limit is reached, or that the text cannot be formatted further.
     let _ = shortened.write_fmt(text);
     if shortened.text.is_empty() {
-        shortened.text.push_str("an error without a text");
+        shortened.text.push_str("without a text");
     }
     shortened.text
 }

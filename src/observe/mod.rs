@@ -46,7 +46,8 @@ mod metrics;
 mod trace;
 
 use std::{
-    fmt,
+    any::Any,
+    fmt, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
@@ -234,7 +235,9 @@ impl Observers {
     pub(crate) fn emit(&self, event: &DeliveryEvent<'_>) {
         // Each guarded on its own: a panic must not affect the fulfilment, keep the event from
         // another observer, or abort in a `drop`.
-        let guarded = |observe: &dyn Fn()| drop(catch_unwind(AssertUnwindSafe(observe)));
+        let guarded = |observe: &dyn Fn()| {
+            drop(catch_unwind(AssertUnwindSafe(observe)).map_err(message));
+        };
         guarded(&|| trace::emit(event));
         for observer in &self.0 {
             guarded(&|| observer.observe(event));
@@ -245,5 +248,17 @@ impl Observers {
 impl fmt::Debug for Observers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} observers", self.0.len())
+    }
+}
+
+/// Takes the message out of a panic. A payload of another type is not dropped: that may panic again.
+pub(crate) fn message(panic: Box<dyn Any + Send>) -> String {
+    match panic.downcast::<&str>().map_err(|panic| panic.downcast::<String>()) {
+        Ok(message) => (*message).to_owned(),
+        Err(Ok(message)) => *message,
+        Err(Err(panic)) => {
+            mem::forget(panic);
+            "without a message".to_owned()
+        }
     }
 }

@@ -26,7 +26,7 @@ const WRITE_WITHIN: Duration = Duration::from_millis(3_300);
 /// together.**
 ///
 /// The handler writes through the transaction in which the record is written, so one that is cut off
-/// is undone and runs again. What each failure leaves stands in the [guide](crate::guide).
+/// is undone and runs again. What each failure leaves stands on the guide's page on stores.
 ///
 /// ```no_run
 /// use sqlx::PgPool;
@@ -79,11 +79,11 @@ const WRITE_WITHIN: Duration = Duration::from_millis(3_300);
 ///
 /// # PgBouncer
 ///
-/// The store's own statements work in transaction mode with every version, given
-/// `ignore_startup_parameters = extra_float_digits` and a pool of ten server connections. sqlx
-/// prepares those of the handler by name, which takes version 1.21 and `max_prepared_statements`.
-/// With an older one, call `.persistent(false)` on each query of the handler;
-/// `statement_cache_capacity(0)` does not help.
+/// In transaction mode, give it `ignore_startup_parameters = extra_float_digits` and ten server
+/// connections for the store. sqlx prepares statements by name, which takes version 1.21 and
+/// `max_prepared_statements`. With an older one set `statement_cache_capacity(0)` in the pool's
+/// connect options, which the store understands, and call `.persistent(false)` on each query of the
+/// handler.
 ///
 /// # The row
 ///
@@ -220,10 +220,9 @@ impl PostgresStore {
         let (silent, keep) = (same.is_none(), matches!(same, Some(Ok(true))));
         let ours = match same {
             Some(Ok(same)) => same,
-            // The connection is lost, and the transaction with it.
-            Some(Err(_)) if connection.raw.ping().await.is_err() => true,
-            // It is aborted by an error of the handler's, or does not answer.
-            _ => self.0.is_locked_by(pid, claim.id()).await.unwrap_or(false),
+            // Where the connection is lost, the transaction is, too.
+            Some(Err(_)) => connection.raw.ping().await.is_err(),
+            None => self.0.is_locked_by(pid, claim.id()).await.unwrap_or(false),
         };
         if !ours && !matches!(end, End::InDoubt(_)) {
             end = End::InDoubt("the handler ended the transaction by itself".to_owned());

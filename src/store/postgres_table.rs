@@ -8,7 +8,7 @@ use std::{
 };
 
 use sqlx::{
-    AssertSqlSafe, Connection as _, FromRow, PgConnection, PgPool, Row,
+    AssertSqlSafe, ConnectOptions, Connection as _, FromRow, PgConnection, PgPool, Row,
     postgres::{PgConnectOptions, PgRow},
     query, raw_sql,
 };
@@ -65,6 +65,8 @@ struct Pool {
     given: PgPool,
     /// Whether `given` was made for the store, so that its hooks run.
     dedicated: bool,
+    /// Whether sqlx may prepare statements by name, which older poolers mix up.
+    named: bool,
     attempts: Arc<Semaphore>,
     /// For notes, while attempts hold all of theirs, and for the other verbs.
     spare: Arc<Semaphore>,
@@ -84,7 +86,10 @@ impl Pool {
     fn new(given: PgPool, dedicated: bool, attempts: usize) -> Arc<Self> {
         assert!(attempts > 0, "without attempts every delivery is answered with 503");
         let [attempts, spare] = [attempts, 2].map(|size| Arc::new(Semaphore::new(size)));
-        Arc::new(Self { given, dedicated, attempts, spare, idle: Mutex::default() })
+        // Only the URL tells. Names and secrets have no place in it.
+        let options = (*given.connect_options()).clone().username("_").password("_").host("_");
+        let named = !options.to_url_lossy().as_str().contains("statement-cache-capacity=0");
+        Arc::new(Self { given, dedicated, named, attempts, spare, idle: Mutex::default() })
     }
 
     /// Sends a message that may be sent twice, since nothing has happened yet. So a connection that
@@ -146,11 +151,20 @@ impl Connection {
         Ok(raw_sql(AssertSqlSafe(sql)).fetch_all(&mut self.raw).await?)
     }
 
-    /// Whether the transaction is the one that began at `now`. `None` if the answer does not come.
+    /// Undoes what the handler wrote and tells whether the transaction is the one that began at
+    /// `now`. An error says that it is not, or that the connection is lost; `None`, that no answer
+    /// comes.
     pub(super) async fn is_same(&mut self, now: i64) -> Option<Result<bool, Problem>> {
-        let same = format!("SELECT {NOW} = {now}");
-        let rows = timeout(ANSWER_WITHIN, self.send(&same)).await.ok()?;
-        Some(rows.and_then(|rows| Ok(rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?)))
+        let same = format!("ROLLBACK TO SAVEPOINT firstpromoter; SELECT {NOW} = {now}");
+        let tell = async {
+            let mut rows = self.send(&same).await;
+            if rows.is_err() {
+                // Somebody may have cancelled it.
+                rows = self.send(&same).await;
+            }
+            first(&rows?).map(|(same,)| same)
+        };
+        timeout(ANSWER_WITHIN, tell).await.ok()
     }
 
     pub(super) async fn commit(mut self) -> Result<(), Problem> {
@@ -222,8 +236,10 @@ impl Table {
             );
             let (connection, rows) = self.pool.ask(&self.pool.spare, &find).await?;
             connection.keep();
-            let (name, encoding): (String, String) =
-                FromRow::from_row(rows.first().ok_or(Problem::NoTable(None))?)?;
+            if rows.is_empty() {
+                return Err(Problem::NoTable(None));
+            }
+            let (name, encoding): (_, String) = first(&rows)?;
             Ok::<_, Problem>(Found { name, utf8: encoding == "UTF8" })
         };
         match self.found.get_or_try_init(find).await? {
@@ -245,8 +261,7 @@ impl Table {
     /// Takes the fulfilment's lock for the transaction, if it is free. It is a statement of its own,
     /// so that the snapshot of the next one is not older than the lock.
     fn lock(&self, id: FulfilmentId) -> String {
-        let lock = format!("pg_try_advisory_xact_lock({})::text", self.key(id));
-        format!("SELECT set_config('firstpromoter.locked', {lock}, true)")
+        format!("SELECT pg_try_advisory_xact_lock({})", self.key(id))
     }
 
     /// Begins a transaction by `begin`, if the record allows an attempt.
@@ -257,34 +272,39 @@ impl Table {
     ) -> Result<Begin<PostgresTx>, Problem> {
         let Found { name, .. } = self.found().await?;
         let (row, lock) = (self.row(claim.id()), self.lock(claim.id()));
-        let known = format!("{SHOWN}, f.promoter_id::text, f.attempts");
-        let read =
-            format!("SET LOCAL statement_timeout = 4000; SELECT {known} FROM {name} f WHERE {row}");
+        let read = format!(
+            "SET LOCAL statement_timeout = 4000; \
+             SELECT f.promoter_id::text FROM {name} f WHERE {row} AND f.state = 'fulfilled'"
+        );
         let (mut connection, rows) = self.pool.ask(&self.pool.attempts, &read).await?;
-        let before = rows.first().map(|row| known_in(row, 0)).transpose()?.flatten();
-        if let Some(answer) = no_attempt(before, claim) {
+        if let Some(row) = rows.first() {
+            let known = sql::known("fulfilled", row.try_get(0)?, 0)?;
             connection.keep();
-            return Ok(answer);
+            return Ok(no_attempt(Some(known), claim).unwrap_or(Begin::Fulfilled));
         }
         // An error of the handler's aborts only what follows the savepoint. Without it the server
         // would let go of the lock while the handler still runs.
         let begin = format!(
-            "{begin}; {lock}; SELECT current_setting('firstpromoter.locked') = 'true', {NOW}, \
-             pg_backend_pid(), current_setting('transaction_read_only') = 'on', {known} \
-             FROM (VALUES (1)) one LEFT JOIN {name} f ON {row}; SAVEPOINT firstpromoter"
+            "{begin}; {lock}, {NOW}, pg_backend_pid(), \
+             current_setting('transaction_read_only') = 'on'; \
+             SELECT {SHOWN}, f.promoter_id::text, f.attempts FROM {name} f WHERE {row}; \
+             SAVEPOINT firstpromoter"
         );
         let rows = connection.send(&begin).await?;
-        let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
-        if row.try_get(3)? {
-            return Err(Problem::ReadOnly);
-        }
-        let (locked, known): (bool, _) = (row.try_get(0)?, known_in(row, 4)?);
-        let answer = if locked { no_attempt(known, claim) } else { Some(Begin::Busy) };
-        if let Some(answer) = answer {
+        let (locked, now, pid, read_only): (bool, _, _, bool) = first(&rows)?;
+        let known = rows.get(1).map(|row| {
+            let (state, promoter, attempts) = FromRow::from_row(row)?;
+            sql::known(state, promoter, attempts)
+        });
+        let known = known.transpose()?;
+        let busy = (!locked).then_some(Begin::Busy);
+        if let Some(answer) = no_attempt(known, claim).or(busy) {
             connection.roll_back(true).await;
             return Ok(answer);
         }
-        let (now, pid) = (row.try_get(1)?, row.try_get(2)?);
+        if read_only {
+            return Err(Problem::ReadOnly);
+        }
         let tx = |attempt| PostgresTx { connection, claim: claim.clone(), attempt, now, pid };
         Ok(decide(known, claim).with(tx))
     }
@@ -327,7 +347,7 @@ impl Table {
              OR f.state = 'failed' AND f.attempts = 0)"
         );
         let written = query(AssertSqlSafe(write))
-            .persistent(false)
+            .persistent(self.pool.named)
             .bind(&*self.namespace)
             .bind(claim.id().to_string())
             .bind(self.text(claim.unit().as_str()))
@@ -361,7 +381,7 @@ impl Table {
         );
         let (mut connection, _) = self.pool.ask(&self.pool.attempts, BRIEF).await?;
         let finished = query(AssertSqlSafe(finish))
-            .persistent(false)
+            .persistent(self.pool.named)
             .bind(ended.state.as_str())
             .bind(ended.reason.as_deref().map(|text| self.text(text)))
             .bind(i64::from(ended.attempts))
@@ -413,7 +433,7 @@ impl Table {
     async fn tell(&self, sql: &str) -> Result<bool, Problem> {
         let (connection, rows) = self.pool.ask(&self.pool.spare, sql).await?;
         connection.keep();
-        Ok(rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?)
+        first(&rows).map(|(answer,)| answer)
     }
 
     pub(super) async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, Problem> {
@@ -461,15 +481,16 @@ impl Table {
     ) -> Result<bool, Problem> {
         let change = format!(
             "{verb} {} f {set} WHERE {} AND ({SHOWN}) {state} \
-             AND current_setting('firstpromoter.locked') = 'true' RETURNING 1",
+             RETURNING 1",
             self.found().await?.name,
             self.row(id)
         );
         let begin = format!("{BRIEF}; {}", self.lock(id));
-        let (mut connection, _) = self.pool.ask(&self.pool.spare, &begin).await?;
-        let changed = connection.send(&change).await?;
+        let (mut connection, rows) = self.pool.ask(&self.pool.spare, &begin).await?;
+        let (locked,) = first(&rows)?;
+        let changes = locked && !connection.send(&change).await?.is_empty();
         connection.commit().await?;
-        Ok(!changed.is_empty())
+        Ok(changes)
     }
 
     pub(super) async fn create(&self, schema: &str) -> Result<(), Problem> {
@@ -478,18 +499,17 @@ impl Table {
             .as_deref()
             .map(|schema| format!("SET LOCAL search_path = {};", identifier(schema)));
         let begin = format!(
-            "{BRIEF}; {} SELECT pg_advisory_xact_lock(hashtextextended('{TABLE}', 0)); \
-             SELECT to_regclass('{TABLE}') IS NOT NULL, \
-             current_setting('transaction_read_only') = 'on'",
+            "{BRIEF}; {} SELECT current_setting('transaction_read_only') = 'on', \
+             pg_advisory_xact_lock(hashtextextended('{TABLE}', 0)) IS NULL; \
+             SELECT WHERE to_regclass('{TABLE}') IS NOT NULL",
             path.unwrap_or_default()
         );
         let (mut connection, rows) = self.pool.ask(&self.pool.spare, &begin).await?;
-        let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
-        if row.try_get(1)? {
+        if first(&rows).map(|(read_only, _): (bool, bool)| read_only)? {
             return Err(Problem::ReadOnly);
         }
         // A role that may use the table need not be one that may create it.
-        if !row.try_get(0)? {
+        if rows.len() == 1 {
             connection.send(schema).await?;
         }
         connection.commit().await
@@ -521,10 +541,8 @@ fn no_attempt<Tx>(known: Option<Known>, claim: &Claim) -> Option<Begin<Tx>> {
     }
 }
 
-/// State, promoter and attempts, in this column and the next two.
-fn known_in(row: &PgRow, column: usize) -> Result<Option<Known>, Problem> {
-    let Some(promoter) = row.try_get::<Option<&str>, _>(column + 1)? else { return Ok(None) };
-    sql::known(row.try_get(column)?, promoter, row.try_get(column + 2)?).map(Some)
+fn first<'r, T: FromRow<'r, PgRow>>(rows: &'r [PgRow]) -> Result<T, Problem> {
+    Ok(T::from_row(rows.first().ok_or(sqlx::Error::RowNotFound)?)?)
 }
 
 /// For `SET` and `interval`: 24 days of it.

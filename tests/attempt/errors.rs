@@ -52,10 +52,10 @@ impl fmt::Display for Text {
 impl Error for Text {}
 
 const TEXTS: [(Text, &str, usize); 7] = [
-    (FailsAtOnce, "an error without a text", 1),
+    (FailsAtOnce, "without a text", 1),
     (FailsInTheMiddle, "no us", 1),
-    (Panics, "an error without a text", 1),
-    (Empty, "an error without a text", 1),
+    (Panics, "without a text", 1),
+    (Empty, "without a text", 1),
     (Megabyte, "x", 300),
     (MegabyteInPieces, "x", 300),
     (Wide, "ö", 300),
@@ -90,9 +90,9 @@ async fn of_a_doubt() {
 #[tokio::test]
 async fn of_the_store() {
     for (fault, text) in [
-        (Fault::Fails(|| FailsAtOnce.into()), "an error without a text".to_owned()),
-        (Fault::Fails(|| Panics.into()), "an error without a text".to_owned()),
-        (Fault::FailsLater(|| Panics.into()), "an error without a text".to_owned()),
+        (Fault::Fails(|| FailsAtOnce.into()), "without a text".to_owned()),
+        (Fault::Fails(|| Panics.into()), "without a text".to_owned()),
+        (Fault::FailsLater(|| Panics.into()), "without a text".to_owned()),
         (Fault::Fails(|| Megabyte.into()), "x".repeat(300)),
     ] {
         for (begin, end, after_handler, verdict) in [

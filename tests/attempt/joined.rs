@@ -1,11 +1,17 @@
 //! Duplicates that arrive while the attempt runs wait for it, and get the same answer as the first.
+//! A delivery of the same id for another promoter is no duplicate, and does not get that answer.
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+use tower::ServiceExt;
 use tower_firstpromoter::{BoxError, Outcome, Verdict, event::Fulfilment, fulfil_fn};
 
-use crate::{Log, sent, webhook};
+use crate::{
+    Gate, Log,
+    deliver::{body, deliver, delivery},
+    sent, webhook,
+};
 
 #[tokio::test]
 async fn all_hear_the_same() {
@@ -49,4 +55,24 @@ async fn all_hear_the_same() {
         all.resize(64, format!("answered {code}, attempt 1, joined"));
         assert_eq!(events, all);
     }
+}
+
+#[tokio::test]
+async fn another_promoters_does_not_join() {
+    let gate = Gate::closed();
+    let webhook = webhook(gate.clone());
+    let first = sent(&webhook, 1);
+    gate.called(1).await;
+
+    let other = body(1).replace(r#""promoter":{"id":7"#, r#""promoter":{"id":8"#);
+    let fulfilment = Fulfilment::decode(other.clone()).expect("a fulfilment");
+    for verdict in [Verdict::InProgress, Verdict::RecordMismatch] {
+        let Ok(answer) = webhook.clone().oneshot(delivery(1).map(|_| other.clone())).await;
+        assert_eq!(answer.extensions().get(), Some(&verdict));
+        assert_eq!(webhook.fulfil(fulfilment.clone()).await, verdict);
+        gate.open();
+        assert_eq!(deliver(&webhook, 1).await, Verdict::Fulfilled);
+    }
+    assert_eq!(first.await.expect("no panic"), Verdict::Fulfilled);
+    assert_eq!(gate.calls(), 1);
 }

@@ -35,7 +35,6 @@ mod never_ends;
 mod observers;
 mod overload;
 mod payloads;
-mod private;
 mod replay;
 mod secrets;
 mod store_down;

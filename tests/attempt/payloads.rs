@@ -18,9 +18,9 @@ use crate::{
 };
 
 /// Panics when it is dropped, so many times over.
-struct Grenade(u32);
+struct PanicsOnDrop(u32);
 
-impl Drop for Grenade {
+impl Drop for PanicsOnDrop {
     fn drop(&mut self) {
         if let Some(left) = self.0.checked_sub(1) {
             resume_unwind(Box::new(Self(left)));
@@ -28,8 +28,8 @@ impl Drop for Grenade {
     }
 }
 
-fn explode<T>() -> T {
-    resume_unwind(Box::new(Grenade(3)))
+fn panics<T>() -> T {
+    resume_unwind(Box::new(PanicsOnDrop(3)))
 }
 
 /// Delivers, and fails if a panic gets out: caught here, before it takes the test's runtime along.
@@ -41,7 +41,7 @@ async fn safely(webhook: &Webhook, id: u64) -> Verdict {
     })
 }
 
-struct Explodes {
+struct Panics {
     in_display: bool,
 }
 
@@ -50,28 +50,28 @@ struct Unprintable;
 
 impl std::fmt::Display for Unprintable {
     fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        explode()
+        panics()
     }
 }
 
 impl std::error::Error for Unprintable {}
 
-impl Fulfil for Explodes {
+impl Fulfil for Panics {
     type Error = BoxError;
 
     async fn fulfil(&self, _: Fulfilment) -> Result<Outcome, BoxError> {
-        if self.in_display { Err(Unprintable.into()) } else { explode() }
+        if self.in_display { Err(Unprintable.into()) } else { panics() }
     }
 
     async fn was_fulfilled(&self, _: &Fulfilment) -> Result<Option<bool>, BoxError> {
-        explode()
+        panics()
     }
 }
 
 #[tokio::test]
 async fn of_the_handler() {
     let (store, log) = (MemoryStore::new(10), Log::default());
-    let webhook = webhook(Explodes { in_display: false }, store.clone()).observe(log.observer());
+    let webhook = webhook(Panics { in_display: false }, store.clone()).observe(log.observer());
     assert_eq!(safely(&webhook, 1).await, Verdict::Panicked);
     assert_eq!(log.take()[0], "interrupted, undone false: panicked: without a message");
     assert_eq!(safely(&webhook, 1).await, Verdict::InDoubt);
@@ -80,7 +80,7 @@ async fn of_the_handler() {
 
 #[tokio::test]
 async fn of_an_errors_text() {
-    let webhook = webhook(Explodes { in_display: true }, MemoryStore::new(10));
+    let webhook = webhook(Panics { in_display: true }, MemoryStore::new(10));
     assert_eq!(safely(&webhook, 1).await, Verdict::Failed);
 }
 
@@ -88,7 +88,7 @@ async fn of_an_errors_text() {
 async fn of_an_observer() {
     let log = Log::default();
     let webhook = webhook(Gate::opened(), MemoryStore::new(10))
-        .observe(|_: &DeliveryEvent<'_>| explode())
+        .observe(|_: &DeliveryEvent<'_>| panics())
         .observe(log.observer());
     assert_eq!(safely(&webhook, 1).await, Verdict::Fulfilled);
     assert_eq!(log.take(), ["answered fulfilled, attempt 1"]);
@@ -96,7 +96,7 @@ async fn of_an_observer() {
 
 #[tokio::test]
 async fn of_the_store() {
-    for fault in [Fault::Fails(explode), Fault::FailsLater(explode)] {
+    for fault in [Fault::Fails(panics), Fault::FailsLater(panics)] {
         for (begin, end, verdict) in [
             (fault, Fault::None, Verdict::StoreUnavailable),
             (Fault::None, fault, Verdict::NotRecorded),

@@ -19,10 +19,10 @@ use tower_firstpromoter::{
 };
 use tracing_subscriber::fmt::format::FmtSpan;
 
-use crate::{
-    deliver::{EMAIL, SECRET, body, delivery},
-    fulfilment,
-};
+#[path = "support/deliver.rs"]
+mod deliver;
+
+use deliver::{EMAIL, SECRET, body, delivery};
 
 const OLD: &str = "an-old-secret-of-theirs";
 
@@ -49,6 +49,7 @@ impl Written {
     }
 }
 
+/// One test in this file: what others log at the same time decides which spans are made.
 #[tokio::test]
 async fn whatever_becomes_of_a_delivery() {
     let written = Written::default();
@@ -96,7 +97,7 @@ async fn whatever_becomes_of_a_delivery() {
         written.note(answer.into_body().collect().await.expect("a body").to_bytes());
     }
     written.note(store.open(100).await);
-    written.note(Claim::new(&fulfilment(1)));
+    written.note(Claim::new(&Fulfilment::decode(body(1)).expect("a fulfilment")));
     written.note(Fulfilment::decode(body(6).replace("credits\"", "")));
 
     let text = written.text();
