@@ -1,5 +1,5 @@
-//! PgBouncer in transaction mode stands before the database: two processes share its few sessions, and
-//! it is killed and started again in the middle of a storm. Each is fulfilled once.
+//! PgBouncer in transaction mode is in front of the database: two processes share its few sessions,
+//! and it is killed and restarted in the middle of a storm. Each fulfilment is fulfilled once.
 
 mod support {
     pub(crate) mod deliver;
@@ -40,7 +40,7 @@ const SETTINGS: &str = "pool_mode = transaction\n\
     default_pool_size = 18\n\
     ignore_startup_parameters = extra_float_digits\n";
 
-/// What handlers need whose statements sqlx prepares, with PgBouncer before 1.21.
+/// What a handler whose statements sqlx prepares needs with PgBouncer before 1.21.
 const RESETS: &str = "server_reset_query_always = 1\n";
 const PREPARES_ANEW: &str = "?statement-cache-capacity=0";
 

@@ -1,5 +1,6 @@
-//! A connection to PostgreSQL falls silent, without an end: at any step of a delivery, one or all of
-//! them. The delivery is answered in time, nothing is parked, and the next delivery is right.
+//! One or all connections to PostgreSQL fall silent without being closed, at any step of a
+//! delivery. The delivery is answered in time, nothing stays blocked, and the next delivery gets
+//! the right answer.
 
 mod support {
     pub(crate) mod deliver;
@@ -32,7 +33,7 @@ use self::support::{
     postgres::{Proxy, effects, run, story},
 };
 
-/// Below the sender's patience, and that of the delivery itself.
+/// Below the sender's timeout, and the delivery's own deadline.
 const BOUND: Duration = Duration::from_millis(9_500);
 
 #[derive(Clone, Copy, Debug)]
@@ -227,7 +228,6 @@ async fn tell(case: &Case, proxy: &Proxy, handler: &Handler, webhook: &Webhook) 
     timeout(Duration::from_secs(2), webhook.close()).await.expect("it is closed");
 }
 
-/// The row of FINDINGS: 10.
 #[tokio::test(flavor = "multi_thread")]
 async fn effect_and_record_stay_together() {
     use Verdict::{Failed, Fulfilled, InDoubt, NotRecorded, StoreUnavailable};
@@ -283,7 +283,7 @@ async fn a_journal_holds_no_connection_meanwhile() {
             (Before, Open, Fulfilled, Fulfilled, 1),
             (Before, All, StoreUnavailable, Fulfilled, 1),
             (Before, At("SAVEPOINT", true), StoreUnavailable, Fulfilled, 1),
-            // Started for the record, which knows no better.
+            // The record can only say that it started.
             (Before, At("COMMIT\0", true), StoreUnavailable, InProgress, 0),
             (Meanwhile, Open, Fulfilled, Fulfilled, 1),
             (Meanwhile, At("SET state", false), NotRecorded, InProgress, 1),

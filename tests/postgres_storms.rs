@@ -1,6 +1,6 @@
-//! Somebody ends or cancels sessions all the time, at every step and in COMMIT, or the database is
-//! set up to do so. Fulfilments are sent to two services until they are answered with `200`: each is
-//! fulfilled once, and every connection is fit for use afterwards.
+//! Sessions are ended or cancelled all the time, at every step and in COMMIT, by an operator or by
+//! the database's settings. Fulfilments are sent to two services until they are answered with
+//! `200`: each is fulfilled once, and every connection is usable afterwards.
 
 mod support {
     pub(crate) mod deliver;
@@ -60,7 +60,7 @@ async fn signals(pool: &PgPool, function: &str) {
     }
 }
 
-/// Tells what came of a storm.
+/// Prints the outcome of a storm.
 async fn storm(db: Database, kind: &str, test: &PgPool, signal: Option<&str>) {
     let weather = async {
         match signal {

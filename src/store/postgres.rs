@@ -25,8 +25,8 @@ const WRITE_WITHIN: Duration = Duration::from_millis(3_300);
 /// Records attempts in PostgreSQL, for any number of machines. **Effect and record commit
 /// together.**
 ///
-/// The handler writes through the transaction in which the record is written, so one that is cut off
-/// is undone and runs again. What each failure leaves stands on the guide's page on stores.
+/// The handler writes through the transaction in which the record is written, so one that is cut
+/// off is undone and runs again. The guide `stores` lists what each failure leaves.
 ///
 /// ```no_run
 /// use sqlx::PgPool;
@@ -79,11 +79,11 @@ const WRITE_WITHIN: Duration = Duration::from_millis(3_300);
 ///
 /// # PgBouncer
 ///
-/// In transaction mode, give it `ignore_startup_parameters = extra_float_digits` and ten server
-/// connections for the store. sqlx prepares statements by name, which takes version 1.21 and
-/// `max_prepared_statements`. With an older one set `statement_cache_capacity(0)` in the pool's
-/// connect options, which the store understands, and call `.persistent(false)` on each query of the
-/// handler.
+/// In transaction mode, give PgBouncer `ignore_startup_parameters = extra_float_digits` and ten
+/// server connections for the store. sqlx prepares statements by name, which needs version 1.21 and
+/// `max_prepared_statements`. With an older version set `statement_cache_capacity(0)` in the pool's
+/// connect options, which the store then follows, and call `.persistent(false)` on each query of
+/// the handler.
 ///
 /// # The row
 ///

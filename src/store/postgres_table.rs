@@ -65,7 +65,7 @@ struct Pool {
     given: PgPool,
     /// Whether `given` was made for the store, so that its hooks run.
     dedicated: bool,
-    /// Whether sqlx may prepare statements by name, which older poolers mix up.
+    /// Whether sqlx may prepare statements by name, which older poolers confuse.
     named: bool,
     attempts: Arc<Semaphore>,
     /// For notes, while attempts hold all of theirs, and for the other verbs.

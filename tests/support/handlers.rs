@@ -1,4 +1,4 @@
-//! Handlers whose effect is a row in `effects`, by a statement of up to 30 ms.
+//! Handlers whose effect is a row in `effects`, written by a statement of up to 30 ms.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ impl FulfilIn<PostgresTx> for InTx {
     }
 }
 
-/// By the application's pool.
+/// Through the application's pool.
 pub(crate) struct Elsewhere(pub(crate) PgPool);
 
 impl Fulfil for Elsewhere {

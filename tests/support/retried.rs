@@ -13,8 +13,8 @@ use super::deliver::deliver;
 /// How many senders there are at once.
 const AT_ONCE: usize = 24;
 
-/// Sends each fulfilment so often, each time to another webhook, until all were answered with `200`.
-/// Returns how often each answer came.
+/// Sends each fulfilment again and again, each time to another webhook, until all were answered
+/// with `200`. Returns how often each answer came.
 pub(crate) async fn until_fulfilled(
     webhooks: &[Webhook],
     ids: Range<u64>,
