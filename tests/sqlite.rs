@@ -271,7 +271,7 @@ async fn a_full_database_commits_nothing() {
             let mut tx = begin(&store, &claim(1)).await;
             write(&mut tx, 1).await;
             let full = "PRAGMA max_page_count = 1; INSERT INTO blobs VALUES (zeroblob(1000000))";
-            let full = sqlx::raw_sql(full).execute(&mut *tx).await.map(drop).unwrap_err();
+            let full = sqlx::raw_sql(full).execute(&mut *tx).await.map(drop).expect_err("an error");
             assert!(full.to_string().contains("full"), "{full}");
             write(&mut tx, 1).await;
             // Room for the record, and for nothing large.
@@ -381,7 +381,7 @@ async fn a_nested_transaction_that_cannot_begin_undoes_the_attempt() {
     for _ in 0..2 {
         let mut tx = begin(&store, &claim(1)).await;
         write(&mut tx, 1).await;
-        tx.begin_with("BEGIN IMMEDIATE").await.map(drop).unwrap_err();
+        tx.begin_with("BEGIN IMMEDIATE").await.map(drop).expect_err("an error");
         tx.ping().await.expect("the rollback");
         write(&mut tx, 1).await;
         assert_eq!(store.end(tx, End::Fulfilled).await.expect("a record"), State::Failed);
@@ -743,13 +743,13 @@ async fn a_database_that_cannot_be_used_is_an_error() {
     let read_only = SqliteStore::new(pool_of(2, db.options().read_only(true)).await);
     let readable = read_only.get(1.into()).await.expect("it can be read");
     assert_eq!(readable, None);
-    let error = read_only.create_table().await.unwrap_err();
+    let error = read_only.create_table().await.expect_err("an error");
     assert!(error.to_string().contains("readonly"), "{error}");
     assert!(read_only.begin(&claim(1)).await.is_err(), "no handler runs in vain");
 
     run(&pool, "DROP TABLE firstpromoter_fulfilments").await;
     let store = SqliteStore::new(pool);
-    let error = store.begin(&claim(1)).await.map(drop).unwrap_err();
+    let error = store.begin(&claim(1)).await.map(drop).expect_err("an error");
     assert!(error.to_string().contains("`create_table`"), "{error}");
     store.create_table().await.expect("a table");
     store.create_table().await.expect("the same");
@@ -894,7 +894,7 @@ async fn a_connection_left_in_a_transaction_is_closed() {
         drop(left);
         let store = SqliteStore::new(pool.clone());
         let id = 1 + u64::from(nested);
-        store.begin(&claim(id)).await.map(drop).unwrap_err();
+        store.begin(&claim(id)).await.map(drop).expect_err("an error");
         assert_eq!(fulfil(&store, id).await, State::Fulfilled);
         the_application_can_write(&pool, &db.pool().await).await;
         assert_eq!(effects(&db.pool().await).await.len(), id as usize);
