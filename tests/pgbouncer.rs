@@ -40,7 +40,11 @@ const SETTINGS: &str = "pool_mode = transaction\n\
     default_pool_size = 18\n\
     ignore_startup_parameters = extra_float_digits\n";
 
+<<<<<<< HEAD
 /// What a handler whose statements sqlx prepares needs with PgBouncer before 1.21.
+=======
+/// With PgBouncer before 1.21, where the handler's queries are persistent.
+>>>>>>> faults
 const RESETS: &str = "server_reset_query_always = 1\n";
 const PREPARES_ANEW: &str = "?statement-cache-capacity=0";
 
@@ -137,8 +141,8 @@ async fn two_processes_behind_it_that_is_restarted() {
             let Some(mut bouncer) = PgBouncer::start(&db, RESETS).await else { return };
             let services = services(&bouncer, &db, kind, &direct);
             let restarts = async {
-                for _ in 0..3 {
-                    sleep(Duration::from_millis(500)).await;
+                for _ in 0..4 {
+                    sleep(Duration::from_millis(150)).await;
                     bouncer.restart().await;
                 }
                 std::future::pending().await
@@ -166,11 +170,11 @@ async fn two_processes_behind_it_that_is_restarted() {
 
 /// The store's own statements, whatever the handler's need.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_store_needs_no_setting() {
+async fn nothing_is_prepared_by_name() {
     story(|db| async move {
         let direct = db.ready(2).await;
         let Some(bouncer) = PgBouncer::start(&db, "").await else { return };
-        let store = PostgresStore::new(bouncer.pool(&db, ""));
+        let store = PostgresStore::new(bouncer.pool(&db, PREPARES_ANEW));
         store.create_table().await.expect("a table");
         let webhook = webhook(Told, store.clone());
         for round in 0..3 {

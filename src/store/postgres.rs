@@ -199,10 +199,7 @@ impl PostgresStore {
             let problem = match timeout(WRITE_WITHIN, write).await {
                 Ok(Ok(true)) => match timeout(WRITE_WITHIN, connection.commit()).await {
                     Ok(committed) => return committed.map(|()| ended.state),
-                    Err(_) => {
-                        self.0.end_session(pid, claim.id(), false).await?;
-                        return Err(Problem::TimedOut);
-                    }
+                    Err(_) => return Err(Problem::TimedOut),
                 },
                 Ok(Ok(false)) => Problem::Lost,
                 Ok(Err(problem)) => problem,
@@ -265,7 +262,13 @@ impl Store for PostgresStore {
     }
 
     async fn end(&self, tx: PostgresTx, end: End) -> Result<State, PostgresError> {
-        Ok(bounded(self.try_end(tx, end)).await?)
+        let (pid, id) = (tx.pid, tx.claim.id());
+        let ended = bounded(self.try_end(tx, end)).await;
+        if ended.is_err() {
+            // It may be silent, and have the lock still.
+            let _ = bounded(self.0.end_session(pid, id, false)).await;
+        }
+        Ok(ended?)
     }
 
     async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, PostgresError> {
