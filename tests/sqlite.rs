@@ -917,3 +917,70 @@ async fn a_late_note_does_not_undo_what_another_has_fulfilled() {
     }
     assert_eq!(effects(&pool).await, [(1, 1), (2, 1)]);
 }
+
+/// A temporary table or a trigger of the connection's own goes before what has the same name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_temporary_table_of_the_same_name_is_not_the_record() {
+    let (db, pool) = Database::new(SqliteJournalMode::Wal).await;
+    let shadowed = pool_of(1, db.options()).await;
+    run(
+        &shadowed,
+        "CREATE TEMP TABLE firstpromoter_fulfilments AS SELECT * FROM main.firstpromoter_fulfilments;
+         CREATE UNIQUE INDEX temp.of_it ON firstpromoter_fulfilments (namespace, id)",
+    )
+    .await;
+    let store = SqliteStore::new(shadowed);
+    assert_eq!(fulfil(&store, 1).await, State::Fulfilled);
+    let mut tx = begin(&store, &claim(2)).await;
+    write(&mut tx, 2).await;
+    store.end(tx, End::InDoubt("who knows".into())).await.expect("a record");
+
+    let other = SqliteStore::new(pool);
+    assert!(matches!(other.begin(&claim(1)).await, Ok(Begin::Fulfilled)));
+    assert!(matches!(other.begin(&claim(2)).await, Ok(Begin::InDoubt { .. })));
+    assert_eq!(store.open(10).await.expect("a database"), other.open(10).await.expect("it"));
+    assert!(store.resolve(2.into(), false).await.expect("a database"));
+    assert!(store.forget(2.into()).await.expect("a database"));
+    assert_eq!(other.get(2.into()).await.expect("a database"), None);
+}
+
+/// The application's own trigger swallows the record.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_recorded_is_not_fulfilled() {
+    let (_db, pool) = Database::new(SqliteJournalMode::Wal).await;
+    run(
+        &pool,
+        "CREATE TRIGGER swallows BEFORE INSERT ON firstpromoter_fulfilments
+         BEGIN SELECT RAISE(IGNORE); END",
+    )
+    .await;
+    let store = SqliteStore::new(pool.clone());
+    for end in [End::Fulfilled, End::Failed("why".into()), End::NotRun("why".into())] {
+        let mut tx = begin(&store, &claim(1)).await;
+        write(&mut tx, 1).await;
+        let ended = store.end(tx, end.clone()).await;
+        assert!(ended.is_err(), "{end:?}: {ended:?}");
+        assert_eq!(effects(&pool).await, [], "{end:?}");
+    }
+}
+
+/// The handler is cut off, or goes on without it, and its statement would run for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_never_ends_is_interrupted() {
+    let (db, pool) = Database::new(SqliteJournalMode::Wal).await;
+    let store = SqliteStore::new(pool.clone());
+    let endless = "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n)
+        SELECT count(*) FROM n";
+    let mut tx = begin(&store, &claim(1)).await;
+    write(&mut tx, 1).await;
+    assert!(polled(1, sqlx::raw_sql(endless).execute(&mut *tx)).await.is_none());
+    let cut_off = End::Interrupted("took longer than 60s".into());
+    assert_eq!(store.end(tx, cut_off).await.expect("a record"), State::Failed);
+
+    let mut tx = begin(&store, &claim(1)).await;
+    assert!(polled(1, sqlx::raw_sql(endless).execute(&mut *tx)).await.is_none());
+    drop(tx);
+    assert_eq!(fulfil(&store, 1).await, State::Fulfilled);
+    assert_eq!(effects(&pool).await, [(1, 1)]);
+    the_application_can_write(&pool, &db.pool().await).await;
+}
