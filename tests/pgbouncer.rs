@@ -40,11 +40,7 @@ const SETTINGS: &str = "pool_mode = transaction\n\
     default_pool_size = 18\n\
     ignore_startup_parameters = extra_float_digits\n";
 
-<<<<<<< HEAD
-/// What a handler whose statements sqlx prepares needs with PgBouncer before 1.21.
-=======
 /// With PgBouncer before 1.21, where the handler's queries are persistent.
->>>>>>> faults
 const RESETS: &str = "server_reset_query_always = 1\n";
 const PREPARES_ANEW: &str = "?statement-cache-capacity=0";
 
