@@ -80,10 +80,11 @@ const WRITE_WITHIN: Duration = Duration::from_millis(3_300);
 /// # PgBouncer
 ///
 /// In transaction mode, give PgBouncer `ignore_startup_parameters = extra_float_digits` and ten
-/// server connections for the store. sqlx prepares statements by name, which needs version 1.21 and
-/// `max_prepared_statements`. With an older version set `statement_cache_capacity(0)` in the pool's
-/// connect options, which the store then follows, and call `.persistent(false)` on each query of
-/// the handler.
+/// server connections for the store of each process. sqlx prepares statements by name, which needs
+/// version 1.21 and `max_prepared_statements`. With an older version set
+/// `statement_cache_capacity(0)` in the pool's connect options, which the store then follows, and
+/// either call `.persistent(false)` on each query of the handler or set PgBouncer's
+/// `server_reset_query_always = 1`.
 ///
 /// # The row
 ///
