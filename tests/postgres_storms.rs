@@ -55,7 +55,7 @@ async fn signals(pool: &PgPool, function: &str) {
          ORDER BY query = 'COMMIT' AND state = 'active' AND random() < 0.5 DESC, random() LIMIT 1"
     );
     loop {
-        sleep(Duration::from_millis(4)).await;
+        sleep(Duration::from_millis(8)).await;
         raw_sql(AssertSqlSafe(signal.as_str())).execute(pool).await.expect("a signal");
     }
 }
