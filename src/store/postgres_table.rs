@@ -271,7 +271,7 @@ impl Table {
         begin: &str,
     ) -> Result<Begin<PostgresTx>, Problem> {
         let Found { name, .. } = self.found().await?;
-        let (row, lock) = (self.row(claim.id()), self.lock(claim.id()));
+        let (row, lock) = (self.row(claim.id), self.lock(claim.id));
         let read = format!(
             "SET LOCAL statement_timeout = 4000; \
              SELECT f.promoter_id::text FROM {name} f WHERE {row} AND f.state = 'fulfilled'"
@@ -349,16 +349,16 @@ impl Table {
         let written = query(AssertSqlSafe(write))
             .persistent(self.pool.named)
             .bind(&*self.namespace)
-            .bind(claim.id().to_string())
-            .bind(self.text(claim.unit().as_str()))
-            .bind(claim.amount().to_string())
-            .bind(claim.promoter().to_string())
-            .bind(claim.cust_id().map(|text| self.text(text)))
+            .bind(claim.id.to_string())
+            .bind(self.text(claim.unit.as_str()))
+            .bind(claim.amount.to_string())
+            .bind(claim.promoter.to_string())
+            .bind(claim.cust_id.as_deref().map(|text| self.text(text)))
             .bind(ended.state.as_str())
             .bind(i64::from(ended.attempts))
             .bind(ended.reason.as_deref().map(|text| self.text(text)))
             .bind(run)
-            .bind(run.map(|_| milliseconds(claim.attempt_within())))
+            .bind(run.map(|_| milliseconds(claim.attempt_within)))
             .bind(now)
             .execute(&mut connection.raw)
             .await?;
@@ -394,9 +394,9 @@ impl Table {
 
     /// Reads what somebody else decided, after an end that could not be recorded.
     pub(super) async fn decided(&self, claim: &Claim) -> Result<State, Problem> {
-        let record = self.get(claim.id()).await?;
+        let record = self.get(claim.id).await?;
         let fulfilled = record.is_some_and(|record| {
-            record.state == State::Fulfilled && record.promoter == claim.promoter()
+            record.state == State::Fulfilled && record.promoter == claim.promoter
         });
         if fulfilled { Ok(State::Fulfilled) } else { Err(Problem::Lost) }
     }
