@@ -91,9 +91,9 @@ impl Store for MemoryStore {
             memory.make_room();
             memory.order.push_back(claim.id);
         }
-        let answer = Record::begin(&mut record, claim);
+        let answer = Record::begin(&mut record, claim, |attempt| MemoryTx { held, attempt });
         memory.records.extend(record.map(|record| (claim.id, record)));
-        Ok(answer.with(|attempt| MemoryTx { held, attempt }))
+        Ok(answer)
     }
 
     async fn end(&self, tx: MemoryTx, end: End) -> Result<State, Infallible> {

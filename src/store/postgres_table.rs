@@ -306,7 +306,7 @@ impl Table {
             return Err(Problem::ReadOnly);
         }
         let tx = |attempt| PostgresTx { connection, claim: claim.clone(), attempt, now, pid };
-        Ok(decide(known, claim).with(tx))
+        Ok(decide(known, claim, tx))
     }
 
     /// Begins a transaction for a note, while its attempt holds the fulfilment's lock.
@@ -532,7 +532,7 @@ impl fmt::Debug for Table {
 
 /// Answers what the record alone decides: no attempt begins.
 fn no_attempt<Tx>(known: Option<Known>, claim: &Claim) -> Option<Begin<Tx>> {
-    match (decide(known, claim), known) {
+    match (decide(known, claim, drop), known) {
         (Begin::InDoubt { .. }, Some((State::Started, ..))) => Some(Begin::Busy),
         (Begin::Run { .. } | Begin::InDoubt { .. }, _) => None,
         (Begin::Fulfilled, _) => Some(Begin::Fulfilled),

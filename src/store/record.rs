@@ -233,11 +233,15 @@ pub(super) struct Attempt {
     pub(super) in_doubt: bool,
 }
 
-/// Decides what a record allows while no attempt is running.
-pub(super) fn decide(known: Option<(State, PromoterId, u32)>, claim: &Claim) -> Begin<Attempt> {
+/// Decides what a record allows while no attempt is running; `right` makes the right to run one.
+pub(super) fn decide<Tx>(
+    known: Option<(State, PromoterId, u32)>,
+    claim: &Claim,
+    right: impl FnOnce(Attempt) -> Tx,
+) -> Begin<Tx> {
     let (state, promoter, attempts) = known.unwrap_or((State::Failed, claim.promoter, 0));
     let attempt = attempts.saturating_add(1);
-    let tx = |in_doubt| Attempt { number: attempt, in_doubt };
+    let tx = |in_doubt| right(Attempt { number: attempt, in_doubt });
     // A fulfilment that never ran may be forged, with any promoter: it must not block the real one.
     let ran = attempts > 0 || state != State::Failed;
     match state {
@@ -245,19 +249,6 @@ pub(super) fn decide(known: Option<(State, PromoterId, u32)>, claim: &Claim) -> 
         State::Fulfilled => Begin::Fulfilled,
         State::Started | State::InDoubt => Begin::InDoubt { tx: tx(true), attempt },
         State::Pending | State::Failed => Begin::Run { tx: tx(false), attempt },
-    }
-}
-
-impl Begin<Attempt> {
-    /// Replaces the attempt by the right to run it.
-    pub(super) fn with<Tx>(self, right: impl FnOnce(Attempt) -> Tx) -> Begin<Tx> {
-        match self {
-            Self::Run { tx, attempt } => Begin::Run { tx: right(tx), attempt },
-            Self::InDoubt { tx, attempt } => Begin::InDoubt { tx: right(tx), attempt },
-            Self::Fulfilled => Begin::Fulfilled,
-            Self::Busy => Begin::Busy,
-            Self::Mismatch => Begin::Mismatch,
-        }
     }
 }
 
@@ -301,17 +292,23 @@ impl Record {
     // What follows is for journals of one process, whose records no other process changes.
 
     /// Decides on an attempt, and records that it begins if it does.
-    pub(super) fn begin(record: &mut Option<Self>, claim: &Claim) -> Begin<Attempt> {
-        let answer = decide(record.as_ref().map(Self::known), claim);
-        if let Begin::Run { tx, .. } | Begin::InDoubt { tx, .. } = &answer {
-            let mut begun = Self::new(claim, SystemTime::now());
-            begun.attempts = tx.number - u32::from(tx.in_doubt);
-            if let Some(before) = record.take() {
-                begun.first_seen = before.first_seen;
-                begun.reason = before.shown(false).reason.filter(|_| tx.in_doubt);
-            }
-            *record = Some(begun);
+    pub(super) fn begin<Tx>(
+        record: &mut Option<Self>,
+        claim: &Claim,
+        right: impl FnOnce(Attempt) -> Tx,
+    ) -> Begin<Tx> {
+        let answer = decide(record.as_ref().map(Self::known), claim, right);
+        let (attempts, in_doubt) = match &answer {
+            Begin::Run { attempt, .. } => (*attempt, false),
+            Begin::InDoubt { attempt, .. } => (attempt - 1, true),
+            _ => return answer,
+        };
+        let mut begun = Self { attempts, ..Self::new(claim, SystemTime::now()) };
+        if let Some(before) = record.take() {
+            begun.first_seen = before.first_seen;
+            begun.reason = before.shown(false).reason.filter(|_| in_doubt);
         }
+        *record = Some(begun);
         answer
     }
 

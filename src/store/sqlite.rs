@@ -144,14 +144,6 @@ impl SqliteStore {
         turn.map(Arc::new).map_err(|_elapsed| Problem::Busy)
     }
 
-    /// Begins a transaction that only the store can commit.
-    async fn write(&self, turn: Turn) -> Result<Write> {
-        let (conn, settings) = (Some(self.pool.acquire().await?), String::new());
-        let mut write = Write { conn, turn, gate: Arc::default(), settings, ending: false };
-        write.begin().await?;
-        Ok(write)
-    }
-
     async fn find(&self, conn: &mut SqliteConnection, id: FulfilmentId) -> Result<Option<Record>> {
         let row = query_as(AssertSqlSafe(format!("{ROWS} AND id = ?")));
         let row = row.bind(&*self.namespace).bind(id.to_string()).fetch_optional(conn).await?;
@@ -164,17 +156,17 @@ impl SqliteStore {
         }
         // Most duplicates end here, without the write lock.
         let found = self.find(&mut *self.pool.acquire().await?, claim.id).await?;
-        match decide(found.as_ref().map(Record::known), claim) {
+        match decide(found.as_ref().map(Record::known), claim, drop) {
             Begin::Fulfilled => return Ok(Begin::Fulfilled),
             Begin::Mismatch => return Ok(Begin::Mismatch),
             _ => {}
         }
         let held = self.held.take(&self.namespace, claim.id);
         let Some(held) = held else { return Ok(Begin::Busy) };
-        let mut write = self.write(self.turn().await?).await?;
+        let mut write = Write::begin(&self.pool, self.turn().await?).await?;
         let found = self.find(write.conn(), claim.id).await?;
-        let begin = decide(found.as_ref().map(Record::known), claim);
-        Ok(begin.with(|attempt| SqliteTx { write, held, claim: claim.clone(), attempt }))
+        let tx = |attempt| SqliteTx { write, held, claim: claim.clone(), attempt };
+        Ok(decide(found.as_ref().map(Record::known), claim, tx))
     }
 
     async fn try_end(&self, tx: SqliteTx, end: End) -> Result<State> {
@@ -190,7 +182,7 @@ impl SqliteStore {
             }
             let turn = Arc::clone(&write.turn);
             write.finish(false).await?;
-            write = self.write(turn).await?;
+            write = Write::begin(&self.pool, turn).await?;
         } else if !keeps {
             // Keeps the write lock, so that nobody begins before the doubt is recorded.
             write.run(&format!("ROLLBACK TO {SAVEPOINT}{:p}", write.gate)).await?;
@@ -219,7 +211,7 @@ impl SqliteStore {
     ) -> Result<bool, SqliteError> {
         let Some(_held) = self.held.take(&self.namespace, id) else { return Ok(false) };
         let changed = within(async {
-            let mut write = self.write(self.turn().await?).await?;
+            let mut write = Write::begin(&self.pool, self.turn().await?).await?;
             let changed = change.execute(write.conn()).await?.rows_affected() == 1;
             write.finish(true).await?;
             Ok(changed)
@@ -302,19 +294,22 @@ impl Write {
         raw_sql(AssertSqlSafe(sql)).execute(self.conn()).await.map(drop)
     }
 
-    async fn begin(&mut self) -> sqlx::Result<()> {
-        let (gate, rolled_back) = (Arc::clone(&self.gate), Arc::clone(&self.gate));
-        let mut handle = self.conn().lock_handle().await?;
+    async fn begin(pool: &SqlitePool, turn: Turn) -> sqlx::Result<Self> {
+        let (conn, settings) = (Some(pool.acquire().await?), String::new());
+        let mut write = Self { conn, turn, gate: Arc::default(), settings, ending: false };
+        let (gate, rolled_back) = (Arc::clone(&write.gate), Arc::clone(&write.gate));
+        let mut handle = write.conn().lock_handle().await?;
         handle.set_commit_hook(move || gate.load(SeqCst) == OPEN);
         handle.set_rollback_hook(move || rolled_back.store(LOST, SeqCst));
         drop(handle);
         let settings = "SELECT printf('PRAGMA synchronous = %d; PRAGMA busy_timeout = %d', \
             synchronous, timeout) FROM pragma_synchronous, pragma_busy_timeout; \
             PRAGMA synchronous = EXTRA; PRAGMA busy_timeout = 1000";
-        self.settings = raw_sql(settings).fetch_all(self.conn()).await?[0].try_get(0)?;
+        write.settings = raw_sql(settings).fetch_all(write.conn()).await?[0].try_get(0)?;
         // sqlx counts it, so that the handler may nest transactions. `finish` ends it.
-        std::mem::forget(self.conn().begin_with("BEGIN IMMEDIATE").await?);
-        self.run(&format!("{TOUCH}; SAVEPOINT {SAVEPOINT}{:p}", self.gate)).await
+        std::mem::forget(write.conn().begin_with("BEGIN IMMEDIATE").await?);
+        write.run(&format!("{TOUCH}; SAVEPOINT {SAVEPOINT}{:p}", write.gate)).await?;
+        Ok(write)
     }
 
     /// Commits or rolls back. Gives the connection back if it is as it was, or else closes it.
@@ -325,30 +320,28 @@ impl Write {
             self.gate.fetch_max(OPEN, SeqCst);
             finished = self.run("COMMIT").await;
         }
-        if self.clean().await.is_ok() {
+        if self.clean().await.is_ok_and(|clean| clean) {
             self.conn = None;
         }
         finished
     }
 
-    /// Rolls back what is left, restores the connection, and proves it.
-    async fn clean(&mut self) -> sqlx::Result<()> {
+    /// Rolls back what is left and restores the connection. Returns whether that is certain.
+    async fn clean(&mut self) -> sqlx::Result<bool> {
         // sqlx counts a transaction until it rolls one back: SQLite needs one here, too.
         let _ = self.run("BEGIN").await;
-        // Inside of a transaction sqlx refuses this, and rolls that back.
+        // Within a transaction that it counts, sqlx refuses this and rolls back.
         let _ = self.conn().begin_with("BEGIN").await.map(drop);
-        // What it did not count.
+        // For one that it does not count.
         let _ = self.run("ROLLBACK").await;
-        // Inside of a transaction SQLite refuses this.
+        // SQLite refuses these within a transaction.
         let settings = std::mem::take(&mut self.settings);
         self.run(&settings).await?;
-        if self.conn().is_in_transaction() {
-            return Err(sqlx::Error::InvalidSavePointStatement);
-        }
         let mut handle = self.conn().lock_handle().await?;
         handle.remove_commit_hook();
         handle.remove_rollback_hook();
-        Ok(())
+        drop(handle);
+        Ok(!self.conn().is_in_transaction())
     }
 }
 

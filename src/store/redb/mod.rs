@@ -162,7 +162,7 @@ impl Store for RedbStore {
 
     async fn begin(&self, claim: &Claim) -> Result<Begin<RedbTx>, RedbError> {
         // Duplicates of what is fulfilled write nothing, and are never busy with each other.
-        match Record::begin(&mut self.get(claim.id).await?, claim) {
+        match Record::begin(&mut self.get(claim.id).await?, claim, drop) {
             Begin::Fulfilled => return Ok(Begin::Fulfilled),
             Begin::Mismatch => return Ok(Begin::Mismatch),
             _ => {}
@@ -170,9 +170,9 @@ impl Store for RedbStore {
         let held = self.held.take(&self.namespace, claim.id);
         let Some(held) = held else { return Ok(Begin::Busy) };
         let begins = claim.clone();
-        let [mut before, _] =
-            self.file.write(&held, move |record| Record::begin(record, &begins)).await?;
-        Ok(Record::begin(&mut before, claim).with(|attempt| RedbTx { held, attempt }))
+        let begin = move |record: &mut Option<Record>| Record::begin(record, &begins, drop);
+        let [mut before, _] = self.file.write(&held, begin).await?;
+        Ok(Record::begin(&mut before, claim, |attempt| RedbTx { held, attempt }))
     }
 
     async fn end(&self, tx: RedbTx, end: End) -> Result<State, RedbError> {
