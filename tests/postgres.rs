@@ -26,8 +26,11 @@ use self::support::postgres::{
     take_effect,
 };
 
-fn ends() -> [(End, State, u64, Option<&'static str>, u32, &'static str); 7] {
-    // The state, the effects that stay, reason and attempts of the record, and the next begin.
+/// An end, the state it leaves, the effects that stay, reason and attempts of the record, and the
+/// next begin.
+type Row = (End, State, u64, Option<&'static str>, u32, &'static str);
+
+fn ends() -> [Row; 7] {
     [
         (End::Fulfilled, State::Fulfilled, 1, None, 1, "fulfilled"),
         (End::WasFulfilled, State::Fulfilled, 1, None, 0, "fulfilled"),

@@ -77,18 +77,22 @@ const fn case(group: &'static str, name: &'static str, prepare: fn() -> Work) ->
     Case { group, name, prepare }
 }
 
-/// Sends requests, one after the other, and reads each answer to its end. As a server does it: each
-/// request goes into the service as soon as it is there, and its future stays where it was made.
-fn drive<S, B, R>(mut service: S, mut request: R) -> Work
+/// Sends requests, one after the other, and reads each answer to its end. As a server does it: within
+/// a task, each request goes into the service as soon as it is there, and its future stays where it was
+/// made.
+fn drive<S, B, R>(service: S, request: R) -> Work
 where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + 'static,
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Send,
     B: Answer,
-    R: FnMut() -> Request<Body> + 'static,
+    R: FnMut() -> Request<Body> + Send + 'static,
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
+    let mut kept = Some((service, request));
     Box::new(move |n| {
-        runtime.block_on(async {
+        let (mut service, mut request) = kept.take().expect("given back");
+        let task = runtime.spawn(async move {
             for _ in 0..n {
                 let Ok(()) = poll_fn(|cx| service.poll_ready(cx)).await;
                 let Ok(mut answer) = pin!(service.call(request())).await;
@@ -97,7 +101,9 @@ where
                     black_box(frame.expect("an answer"));
                 }
             }
+            (service, request)
         });
+        kept = Some(runtime.block_on(task).expect("no panic"));
     })
 }
 

@@ -37,9 +37,9 @@ const LIMIT: usize = 256 * 1024;
 const ANSWER: &str = "{\"code\":\"fulfilled\",\"message\":\"It is fulfilled.\"}\n";
 
 /// An answer's body, whatever its type.
-pub trait Answer: http_body::Body<Data = Bytes, Error: Debug> + Unpin {}
+pub trait Answer: http_body::Body<Data = Bytes, Error: Debug> + Send + Unpin {}
 
-impl<B: http_body::Body<Data = Bytes, Error: Debug> + Unpin> Answer for B {}
+impl<B: http_body::Body<Data = Bytes, Error: Debug> + Send + Unpin> Answer for B {}
 
 /// What a handler needs, and no more: as strict as one can make it, with an allocation for nothing but
 /// the texts that any handler wants to keep.
@@ -148,7 +148,8 @@ fn has_secret<B>(request: &mut Request<B>) -> Result<(), http::Response<Body>> {
 
 /// Around the router, because its layer does not meet the bounds of `Router::layer`.
 pub fn webhook_verify()
--> impl Service<Request<Body>, Response = http::Response<impl Answer>, Error = Infallible> {
+-> impl Service<Request<Body>, Response = http::Response<impl Answer>, Error = Infallible, Future: Send>
++ Send {
     let verify = VerifyLayer::<Body>::new(Provider::GitHub, Secret::new(SECRET));
     ServiceExt::<Request<Body>>::map_err(verify.layer(plain_axum()), |error| panic!("{error}"))
 }

@@ -80,10 +80,11 @@ const WRITE_WITHIN: Duration = Duration::from_millis(3_300);
 /// # PgBouncer
 ///
 /// In transaction mode, give PgBouncer `ignore_startup_parameters = extra_float_digits` and ten
-/// server connections for the store. sqlx prepares statements by name, which needs version 1.21 and
-/// `max_prepared_statements`. With an older version set `statement_cache_capacity(0)` in the pool's
-/// connect options, which the store then follows, and call `.persistent(false)` on each query of
-/// the handler.
+/// server connections for the store of each process. sqlx prepares statements by name, which needs
+/// version 1.21 and `max_prepared_statements`. With an older version set
+/// `statement_cache_capacity(0)` in the pool's connect options, which the store then follows, and
+/// either call `.persistent(false)` on each query of the handler or set PgBouncer's
+/// `server_reset_query_always = 1`.
 ///
 /// # The row
 ///
@@ -199,10 +200,7 @@ impl PostgresStore {
             let problem = match timeout(WRITE_WITHIN, write).await {
                 Ok(Ok(true)) => match timeout(WRITE_WITHIN, connection.commit()).await {
                     Ok(committed) => return committed.map(|()| ended.state),
-                    Err(_) => {
-                        self.0.end_session(pid, claim.id, false).await?;
-                        return Err(Problem::TimedOut);
-                    }
+                    Err(_) => return Err(Problem::TimedOut),
                 },
                 Ok(Ok(false)) => Problem::Lost,
                 Ok(Err(problem)) => problem,
@@ -265,7 +263,13 @@ impl Store for PostgresStore {
     }
 
     async fn end(&self, tx: PostgresTx, end: End) -> Result<State, PostgresError> {
-        Ok(bounded(self.try_end(tx, end)).await?)
+        let (pid, id) = (tx.pid, tx.claim.id);
+        let ended = bounded(self.try_end(tx, end)).await;
+        if ended.is_err() {
+            // It may be silent, and have the lock still.
+            let _ = bounded(self.0.end_session(pid, id, false)).await;
+        }
+        Ok(ended?)
     }
 
     async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, PostgresError> {

@@ -20,7 +20,6 @@ pub(super) enum Problem {
     #[cfg(feature = "sqlite")]
     #[error("another attempt has held the database for too long")]
     Busy,
-    #[cfg(feature = "postgres")]
     #[error("the attempt is not recorded: the right to run it was lost")]
     Lost,
     #[error("a record cannot be read: its {0} was not written by this crate")]

@@ -3,7 +3,7 @@ use std::{
     ops::{Deref, DerefMut},
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU8, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -71,8 +71,9 @@ use crate::event::FulfilmentId;
 /// nobody else can read the records during an attempt.
 ///
 /// During an attempt `synchronous` is `EXTRA` and `busy_timeout` is 1 second on that connection;
-/// both are restored. The store's commit and rollback hooks take the place of the application's on
-/// that connection, and are removed.
+/// both are restored. The store's commit and rollback hooks and its progress handler take the place of
+/// the application's on that connection, and are removed. What the handler left running when it ended
+/// or was cut off is interrupted.
 #[derive(Clone)]
 pub struct SqliteStore {
     pool: SqlitePool,
@@ -82,19 +83,23 @@ pub struct SqliteStore {
     queue: Arc<Queue<()>>,
 }
 
-type Turn = Arc<OwnedMutexGuard<()>>;
+type Turn = Option<OwnedMutexGuard<()>>;
 type Result<T, E = Problem> = std::result::Result<T, E>;
 
 /// The limit of the wait for a turn.
 const TURN: Duration = Duration::from_secs(3);
 
+/// How long a statement may take that the handler no longer waits for.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// The limit of every method.
 const LIMIT: Duration = Duration::from_secs(7);
 
+// `main`, because a temporary table of the same name would go first.
 const ROWS: &str = "SELECT id, unit, amount, promoter_id, cust_id, state, attempts, reason, \
-    first_seen, changed FROM firstpromoter_fulfilments WHERE namespace = ?";
+    first_seen, changed FROM main.firstpromoter_fulfilments WHERE namespace = ?";
 
-const RECORD: &str = "INSERT INTO firstpromoter_fulfilments AS f (namespace, id, unit, amount, \
+const RECORD: &str = "INSERT INTO main.firstpromoter_fulfilments AS f (namespace, id, unit, amount, \
     promoter_id, cust_id, state, attempts, reason, first_seen, changed) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10) \
     ON CONFLICT (namespace, id) DO UPDATE SET promoter_id = excluded.promoter_id, \
@@ -104,7 +109,7 @@ const RECORD: &str = "INSERT INTO firstpromoter_fulfilments AS f (namespace, id,
     changed = excluded.changed WHERE f.state <> 'fulfilled'";
 
 /// Fails if the table is missing or read-only, which `BEGIN IMMEDIATE` does not.
-const TOUCH: &str = "DELETE FROM firstpromoter_fulfilments WHERE 0";
+const TOUCH: &str = "DELETE FROM main.firstpromoter_fulfilments WHERE 0";
 
 const LOST_REASON: &str = "the transaction ended before the handler did: nothing it wrote is kept";
 
@@ -141,7 +146,7 @@ impl SqliteStore {
 
     async fn turn(&self) -> Result<Turn> {
         let turn = timeout(TURN, Arc::clone(&self.queue).lock_owned()).await;
-        turn.map(Arc::new).map_err(|_elapsed| Problem::Busy)
+        turn.map(Some).map_err(|_elapsed| Problem::Busy)
     }
 
     async fn find(&self, conn: &mut SqliteConnection, id: FulfilmentId) -> Result<Option<Record>> {
@@ -173,14 +178,13 @@ impl SqliteStore {
         let SqliteTx { mut write, held: _until_recorded, claim, attempt } = tx;
         let keeps = matches!(end, End::Fulfilled | End::Pending);
         let mut ended = attempt.ended(end, true);
-        // Statements whose futures the handler dropped may still be on their way.
-        write.conn().ping().await?;
+        write.settle(GRACE).await?;
         if write.gate.load(SeqCst) == LOST {
             if keeps {
                 // No commit has passed the gate, so nothing took effect.
                 ended = attempt.ended(End::Failed(LOST_REASON.to_owned()), true);
             }
-            let turn = Arc::clone(&write.turn);
+            let turn = write.turn.take();
             write.finish(false).await?;
             write = Write::begin(&self.pool, turn).await?;
         } else if !keeps {
@@ -199,8 +203,17 @@ impl SqliteStore {
             .bind(ended.reason)
             .bind(sql::now());
         let recorded = record.execute(write.conn()).await?.rows_affected() == 1;
+        if !recorded {
+            // What became fulfilled meanwhile stays so; a trigger may have swallowed the record, too.
+            let known = self.find(write.conn(), claim.id).await?;
+            let known = known.map(|known| (known.state, known.promoter));
+            if known != Some((State::Fulfilled, claim.promoter)) {
+                return Err(Problem::Lost);
+            }
+            ended.state = State::Fulfilled;
+        }
         write.finish(true).await?;
-        Ok(if recorded { ended.state } else { State::Fulfilled })
+        Ok(ended.state)
     }
 
     /// Changes the record of a fulfilment, unless an attempt is running, or may be.
@@ -250,14 +263,14 @@ impl Store for SqliteStore {
 
     async fn resolve(&self, id: FulfilmentId, fulfilled: bool) -> Result<bool, SqliteError> {
         let (state, reason) = resolved(fulfilled);
-        let resolve = "UPDATE firstpromoter_fulfilments SET state = ?3, reason = ?4, changed = ?5 \
+        let resolve = "UPDATE main.firstpromoter_fulfilments SET state = ?3, reason = ?4, changed = ?5 \
             WHERE namespace = ?1 AND id = ?2 AND state = 'in_doubt'";
         let resolve = query(resolve).bind(&*self.namespace).bind(id.to_string());
         self.change(id, resolve.bind(state.as_str()).bind(reason).bind(sql::now())).await
     }
 
     async fn forget(&self, id: FulfilmentId) -> Result<bool, SqliteError> {
-        let forget = "DELETE FROM firstpromoter_fulfilments WHERE namespace = ? AND id = ?";
+        let forget = "DELETE FROM main.firstpromoter_fulfilments WHERE namespace = ? AND id = ?";
         self.change(id, query(forget).bind(&*self.namespace).bind(id.to_string())).await
     }
 }
@@ -269,11 +282,14 @@ impl fmt::Debug for SqliteStore {
 }
 
 /// A write transaction that only the store can commit.
+#[derive(Default)]
 struct Write {
     conn: Option<PoolConnection<Sqlite>>,
     turn: Turn,
     /// Closed at first; [`OPEN`] lets a commit through; after a rollback it is [`LOST`] for good.
     gate: Arc<AtomicU8>,
+    /// Interrupts the statement that runs.
+    interrupt: Arc<AtomicBool>,
     /// What restores the connection's settings.
     settings: String,
     ending: bool,
@@ -281,6 +297,10 @@ struct Write {
 
 const OPEN: u8 = 1;
 const LOST: u8 = 2;
+
+/// How many of its operations SQLite performs between two looks at whether to interrupt: a
+/// millisecond's.
+const OPERATIONS: i32 = 10_000;
 
 /// Begins the name of the savepoint. The gate's address ends it, so no handler names it by accident.
 const SAVEPOINT: &str = "firstpromoter_";
@@ -295,12 +315,14 @@ impl Write {
     }
 
     async fn begin(pool: &SqlitePool, turn: Turn) -> sqlx::Result<Self> {
-        let (conn, settings) = (Some(pool.acquire().await?), String::new());
-        let mut write = Self { conn, turn, gate: Arc::default(), settings, ending: false };
+        let mut write = Self::default();
+        (write.conn, write.turn) = (Some(pool.acquire().await?), turn);
         let (gate, rolled_back) = (Arc::clone(&write.gate), Arc::clone(&write.gate));
+        let interrupt = Arc::clone(&write.interrupt);
         let mut handle = write.conn().lock_handle().await?;
         handle.set_commit_hook(move || gate.load(SeqCst) == OPEN);
         handle.set_rollback_hook(move || rolled_back.store(LOST, SeqCst));
+        handle.set_progress_handler(OPERATIONS, move || !interrupt.load(SeqCst));
         drop(handle);
         let settings = "SELECT printf('PRAGMA synchronous = %d; PRAGMA busy_timeout = %d', \
             synchronous, timeout) FROM pragma_synchronous, pragma_busy_timeout; \
@@ -312,14 +334,27 @@ impl Write {
         Ok(write)
     }
 
+    /// Waits for the statements whose futures the handler dropped, and interrupts those that take
+    /// longer.
+    async fn settle(&mut self, grace: Duration) -> sqlx::Result<()> {
+        if let Ok(settled) = timeout(grace, self.conn().ping()).await {
+            return settled;
+        }
+        self.interrupt.store(true, SeqCst);
+        let settled = self.conn().ping().await;
+        self.interrupt.store(false, SeqCst);
+        settled
+    }
+
     /// Commits or rolls back. Gives the connection back if it is as it was, or else closes it.
     async fn finish(mut self, commit: bool) -> sqlx::Result<()> {
         self.ending = true;
-        let mut finished = Ok(());
-        if commit {
+        let finished = if commit {
             self.gate.fetch_max(OPEN, SeqCst);
-            finished = self.run("COMMIT").await;
-        }
+            self.run("COMMIT").await
+        } else {
+            self.settle(Duration::ZERO).await.or(Ok(()))
+        };
         if self.clean().await.is_ok_and(|clean| clean) {
             self.conn = None;
         }
@@ -340,6 +375,7 @@ impl Write {
         let mut handle = self.conn().lock_handle().await?;
         handle.remove_commit_hook();
         handle.remove_rollback_hook();
+        handle.remove_progress_handler();
         drop(handle);
         Ok(!self.conn().is_in_transaction())
     }
@@ -347,15 +383,15 @@ impl Write {
 
 impl Drop for Write {
     fn drop(&mut self) {
-        let Some(conn) = self.conn.take() else { return };
+        if self.conn.is_none() {
+            return;
+        }
+        let mut write = std::mem::take(self);
+        // A runtime that ends drops it again.
+        let ending = std::mem::replace(&mut write.ending, true);
         match Handle::try_current() {
-            Ok(runtime) if !self.ending => {
-                let (turn, gate) = (Arc::clone(&self.turn), Arc::clone(&self.gate));
-                let settings = std::mem::take(&mut self.settings);
-                let write = Self { conn: Some(conn), turn, gate, settings, ending: true };
-                drop(runtime.spawn(write.finish(false)));
-            }
-            _ => drop(conn.detach()), // which closes it
+            Ok(runtime) if !ending => drop(runtime.spawn(write.finish(false))),
+            _ => drop(write.conn.take().map(PoolConnection::detach)), // which closes it
         }
     }
 }

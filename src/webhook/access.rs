@@ -9,7 +9,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
-use crate::{Verdict, event::Secret};
+use crate::{Verdict, event::Secret, observe::message};
 
 /// The shortest secret, in bytes. A shorter one can be guessed.
 const SHORTEST: usize = 16;
@@ -237,7 +237,8 @@ impl Access {
         let position = match &self.0 {
             Kind::Anyone => return Ok(None),
             Kind::Custom(admits) => {
-                let admitted = catch_unwind(AssertUnwindSafe(|| admits(head))).unwrap_or(false);
+                let admitted = catch_unwind(AssertUnwindSafe(|| admits(head))).map_err(message);
+                let admitted = admitted.unwrap_or(false);
                 return if admitted { Ok(None) } else { Err(Verdict::Unauthorized) };
             }
             // The body decides, once it is there; a head without a signature need not wait.

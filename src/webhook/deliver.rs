@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{Request, Response, header};
 use http_body::Body;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     Webhook,
@@ -20,6 +20,9 @@ use crate::{
     fulfil::Ended,
     observe::{DeliveryEvent, DeliveryInfo, Span},
 };
+
+/// The deadline of a limit that no clock can hold.
+const FAR_FUTURE: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// What became of a request.
 pub enum Delivered {
@@ -84,6 +87,7 @@ struct Delivery<'a> {
     settings: &'a Settings,
     span: &'a Span,
     start: Instant,
+    deadline: Instant,
     secret: Option<usize>,
     info: Option<DeliveryInfo>,
     ended: bool,
@@ -92,7 +96,8 @@ struct Delivery<'a> {
 impl<'a> Delivery<'a> {
     fn new(settings: &'a Settings, span: &'a Span) -> Self {
         let start = Instant::now();
-        Self { settings, span, start, secret: None, info: None, ended: false }
+        let deadline = start.checked_add(settings.answer_within).unwrap_or(start + FAR_FUTURE);
+        Self { settings, span, start, deadline, secret: None, info: None, ended: false }
     }
 
     async fn run<B: Body>(
@@ -107,7 +112,7 @@ impl<'a> Delivery<'a> {
         // Kept without need, the head would keep the transport's buffer from being reused.
         let head = (pass || settings.access.judges_body()).then_some(head);
 
-        let bytes = timeout(self.left(), read(body, settings.body_limit))
+        let bytes = timeout_at(self.deadline, read(body, settings.body_limit))
             .await
             .map_err(|_elapsed| Verdict::BodyTimeout)??;
         if settings.access.judges_body() {
@@ -136,7 +141,7 @@ impl<'a> Delivery<'a> {
         }
 
         let mut listener = webhook.listen(fulfilment, self.span)?;
-        Err(match timeout(self.left(), listener.ended()).await {
+        Err(match timeout_at(self.deadline, listener.ended()).await {
             Ok(ended) => End { joined: listener.joined, ..End::from(ended) },
             Err(_elapsed) => End { joined: listener.joined, ..End::from(listener.unfinished()) },
         })
@@ -147,10 +152,6 @@ impl<'a> Delivery<'a> {
             self.span.set_secret(position);
             self.secret = secret;
         }
-    }
-
-    fn left(&self) -> Duration {
-        self.settings.answer_within.saturating_sub(self.start.elapsed())
     }
 
     fn answer(&mut self, end: &End) -> Response<ReplyBody> {

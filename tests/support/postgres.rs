@@ -344,6 +344,15 @@ impl Server {
         })
     }
 
+    /// From its next start on it is in recovery, until it is promoted.
+    pub(crate) fn becomes_standby(&self) {
+        std::fs::write(self.data().join("standby.signal"), "").expect("a file");
+    }
+
+    pub(crate) fn promote(&self) -> Result<(), String> {
+        self.program("pg_ctl", |pg_ctl| pg_ctl.args(["promote", "-w", "-D"]).arg(self.data()))
+    }
+
     fn data(&self) -> PathBuf {
         self.home.path().join("data")
     }
