@@ -433,6 +433,7 @@ async fn a_storm_of_terminations_and_cancels_fulfils_each_once() {
                 panic!("not all of them in a minute: {open:?}");
             }
         }
+        pool.close().await; // after the last signal
         let pool = db.pool(1).await;
         assert_eq!(effects(&pool).await, (1..=40).map(|id| (id, 1)).collect::<Vec<_>>());
         assert!(PostgresStore::new(pool).open(9).await.expect("a database").is_empty());
