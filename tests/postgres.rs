@@ -519,7 +519,7 @@ async fn the_record_says_what_was_last_asked_for() {
             let Ok(Begin::Run { tx, .. }) = store.begin(&claim).await else { panic!("no run") };
             store.end(tx, end).await.expect("a database");
             let record = store.get(1.into()).await.expect("a database").expect("a record");
-            assert_eq!((record.amount, &record.unit), (claim.amount(), claim.unit()));
+            assert_eq!((record.amount, &record.unit), (claim.amount, &claim.unit));
             assert_eq!(record.cust_id.as_deref(), Some("ada"));
         }
         // Another promoter's, whatever the state.

@@ -96,7 +96,7 @@ impl PostgresStore {
     }
 
     pub(super) async fn attempt(&self, claim: &Claim) -> Result<Begin<PostgresTx>, PostgresError> {
-        let idle = milliseconds(claim.attempt_within()).saturating_add(MARGIN);
+        let idle = milliseconds(claim.attempt_within).saturating_add(MARGIN);
         let begin = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; \
              SET LOCAL idle_in_transaction_session_timeout = {idle}"
@@ -105,7 +105,7 @@ impl PostgresStore {
     }
 
     pub(super) async fn finish(&self, tx: PostgresTx, end: End) -> Result<State, PostgresError> {
-        let (pid, id) = (tx.pid, tx.claim.id());
+        let (pid, id) = (tx.pid, tx.claim.id);
         let ended = bounded(self.try_end(tx, end)).await;
         if ended.is_err() {
             // It may be silent, and have the lock still.
@@ -138,7 +138,7 @@ impl PostgresStore {
         let same = if silent { None } else { connection.is_same(now).await };
         let ours = match same {
             Some(same) => same,
-            None => self.0.is_locked_by(pid, claim.id()).await.unwrap_or(false),
+            None => self.0.is_locked_by(pid, claim.id).await.unwrap_or(false),
         };
         if !ours && !matches!(end, End::InDoubt(_)) {
             end = End::InDoubt("the handler ended the transaction by itself".to_owned());
@@ -148,7 +148,7 @@ impl PostgresStore {
             Some(true) => connection.roll_back().await,
             Some(false) => drop(connection),
             // The server may be at work on a statement of the handler's, for hours.
-            None => drop(self.0.end_session(pid, claim.id()).await),
+            None => drop(self.0.end_session(pid, claim.id).await),
         }
         noted
     }
@@ -195,7 +195,7 @@ impl DerefMut for PostgresTx {
 
 impl fmt::Debug for PostgresTx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PostgresTx").field(&self.claim.id()).finish()
+        f.debug_tuple("PostgresTx").field(&self.claim.id).finish()
     }
 }
 

@@ -75,7 +75,7 @@ impl PostgresJournal {
     async fn start(&self, tx: PostgresTx) -> Result<PostgresJournalTx, Problem> {
         let PostgresTx { mut connection, claim, attempt, .. } = tx;
         // Random, so that it differs even from that of an attempt that was forgotten.
-        let run = RandomState::new().hash_one(claim.id()) as i64;
+        let run = RandomState::new().hash_one(claim.id) as i64;
         let attempts =
             if attempt.in_doubt { attempt.number.saturating_sub(1) } else { attempt.number };
         let started = Ended { state: State::Started, reason: None, attempts };
@@ -101,6 +101,6 @@ impl ExternalEffects for PostgresJournalTx {}
 
 impl fmt::Debug for PostgresJournalTx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PostgresJournalTx").field(&self.claim.id()).finish()
+        f.debug_tuple("PostgresJournalTx").field(&self.claim.id).finish()
     }
 }

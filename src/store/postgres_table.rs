@@ -362,11 +362,11 @@ impl Table {
         begin: &str,
     ) -> Result<Begin<PostgresTx>, Problem> {
         let Found { name, .. } = self.found().await?;
-        let (row, lock) = (self.row(claim.id()), self.lock(claim.id()));
+        let (row, lock) = (self.row(claim.id), self.lock(claim.id));
         let read = format!(
             "{LIMIT}; SELECT pg_backend_pid(), \
              (SELECT f.promoter_id = {} FROM {name} f WHERE {row} AND f.state = 'fulfilled')",
-            claim.promoter()
+            claim.promoter
         );
         let (mut connection, rows) = self.pool.ask(&self.pool.attempts, &read).await?;
         let (session, fulfilled): (i32, Option<bool>) = first(&rows)?;
@@ -384,27 +384,22 @@ impl Table {
         );
         let Ok(begun) = timeout(ANSWER_WITHIN, connection.send(&begin)).await else {
             // A silent session may have the lock by now.
-            self.end_session(session, claim.id()).await?;
+            self.end_session(session, claim.id).await?;
             return Err(Problem::TimedOut);
         };
         let rows = begun?;
         let (locked, now, pid, read_only): (bool, _, _, bool) = first(&rows)?;
         let known = rows.get(1).map(sql::known).transpose()?;
         let started = matches!(known, Some((State::Started, ..)));
-        let answer = match decide(known, claim) {
+        let answer = match decide(known, claim, drop) {
             Begin::Fulfilled => Begin::Fulfilled,
             Begin::Mismatch => Begin::Mismatch,
             _ if started || !locked => Begin::Busy,
             _ if read_only => return Err(Problem::ReadOnly),
-            begin => {
-                let claim = claim.clone();
-                return Ok(begin.with(|attempt| PostgresTx {
-                    connection,
-                    claim,
-                    attempt,
-                    now,
-                    pid,
-                }));
+            _ => {
+                let tx =
+                    |attempt| PostgresTx { connection, claim: claim.clone(), attempt, now, pid };
+                return Ok(decide(known, claim, tx));
             }
         };
         connection.roll_back().await;
@@ -454,16 +449,16 @@ impl Table {
         let written = query(AssertSqlSafe(write))
             .persistent(self.pool.named)
             .bind(&*self.namespace)
-            .bind(claim.id().to_string())
-            .bind(self.text(claim.unit().as_str()))
-            .bind(claim.amount().to_string())
-            .bind(claim.promoter().to_string())
-            .bind(claim.cust_id().map(|text| self.text(text)))
+            .bind(claim.id.to_string())
+            .bind(self.text(claim.unit.as_str()))
+            .bind(claim.amount.to_string())
+            .bind(claim.promoter.to_string())
+            .bind(claim.cust_id.as_deref().map(|text| self.text(text)))
             .bind(ended.state.as_str())
             .bind(i64::from(ended.attempts))
             .bind(ended.reason.as_deref().map(|text| self.text(text)))
             .bind(run)
-            .bind(run.map(|_| milliseconds(claim.attempt_within())))
+            .bind(run.map(|_| milliseconds(claim.attempt_within)))
             .bind(now)
             .execute(&mut connection.raw)
             .await?;
@@ -478,7 +473,7 @@ impl Table {
         ended: &Ended,
     ) -> Result<State, Problem> {
         let Found { name, .. } = self.found().await?;
-        let (row, Ended { state, attempts, .. }) = (self.row(claim.id()), ended);
+        let (row, Ended { state, attempts, .. }) = (self.row(claim.id), ended);
         let reason = ended.reason.as_deref().map(|text| literal(&self.text(text)));
         let reason = reason.as_deref().unwrap_or("NULL");
         let finish = format!(
@@ -498,8 +493,8 @@ impl Table {
         if written {
             return Ok(ended.state);
         }
-        let record = self.get(claim.id()).await?;
-        let same = |it: Record| it.state == State::Fulfilled && it.promoter == claim.promoter();
+        let record = self.get(claim.id).await?;
+        let same = |it: Record| it.state == State::Fulfilled && it.promoter == claim.promoter;
         if record.is_some_and(same) { Ok(State::Fulfilled) } else { Err(Problem::Lost) }
     }
 
