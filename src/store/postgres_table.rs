@@ -1,7 +1,6 @@
-//! Shared by the two PostgreSQL stores: connections of their own, and the table.
+//! Shared by the two PostgreSQL stores: connections of their own, the table, and the methods.
 
 use std::{
-    borrow::Cow,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -18,10 +17,10 @@ use tokio::{
 };
 
 use super::{
-    Begin, Claim, InvalidNamespace, Record, State,
-    postgres::PostgresTx,
+    Begin, Claim, End, InvalidNamespace, PostgresError, PostgresJournal, PostgresJournalTx,
+    PostgresStore, PostgresTx, Record, State, Store,
     record::{CUT_OFF, Ended, decide, namespace, resolved},
-    sql::{self, Known, Problem, TABLE},
+    sql::{self, Problem, TABLE},
 };
 use crate::event::FulfilmentId;
 
@@ -56,12 +55,104 @@ const SHOWN: &str = "CASE WHEN f.state <> 'started' THEN f.state \
 /// Tells one transaction from another, whatever the time zone: when it began, in microseconds.
 const NOW: &str = "(extract(epoch FROM now()) * 1000000)::bigint";
 
+macro_rules! store {
+    ($store:ident, $tx:ident) => {
+        impl $store {
+            /// The SQL that creates the table `firstpromoter_fulfilments`, for migrations. It may run
+            /// twice.
+            #[doc = concat!("```sql\n", include_str!("schema/postgres.sql"), "```")]
+            pub const SCHEMA: &str = include_str!("schema/postgres.sql");
+
+            /// Creates a store in the database of `pool`, with connections of its own, opened by the
+            /// connect options that the pool has at the time. See its type for an example.
+            pub fn new(pool: PgPool) -> Self {
+                Self(Table::new(pool, false))
+            }
+
+            /// Creates a store that takes its connections from a pool made for it alone, so that the
+            /// pool's hooks run, such as an `after_connect` that sets a role. The connections do
+            /// not go back to that pool. See [`PostgresStore`] for an example.
+            pub fn with_dedicated_pool(pool: PgPool) -> Self {
+                Self(Table::new(pool, true))
+            }
+
+            /// Separates the fulfilments of several FirstPromoter accounts, whose ids may be the same.
+            /// Default: empty; the first account keeps that, because its records are not found in
+            /// another namespace. See [`PostgresStore`] for an example.
+            ///
+            /// # Errors
+            ///
+            /// If it is longer than 200 bytes or has a control character.
+            pub fn namespace(self, account: impl AsRef<str>) -> Result<Self, InvalidNamespace> {
+                Ok(Self(Table { namespace: namespace(account.as_ref())?, ..self.0 }))
+            }
+
+            /// Sets the schema of the table. Default: the first of the `search_path` that has the
+            /// table when the store is first used. See [`PostgresStore`] for an example.
+            #[must_use]
+            pub fn schema(self, name: impl AsRef<str>) -> Self {
+                let schema = Some(name.as_ref().into());
+                Self(Table { schema, found: Arc::default(), ..self.0 })
+            }
+
+            /// Creates the table, unless it exists. Several machines may do so at once. See
+            /// [`PostgresStore`] for an example.
+            ///
+            /// # Errors
+            ///
+            /// If the database is out of reach or read-only, or the role may not create tables.
+            pub async fn create_table(&self) -> Result<(), PostgresError> {
+                bounded(self.0.create(Self::SCHEMA)).await
+            }
+        }
+
+        impl Store for $store {
+            type Tx = $tx;
+            type Error = PostgresError;
+
+            async fn begin(&self, claim: &Claim) -> Result<Begin<$tx>, PostgresError> {
+                self.attempt(claim).await
+            }
+
+            async fn end(&self, tx: $tx, end: End) -> Result<State, PostgresError> {
+                self.finish(tx, end).await
+            }
+
+            async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, PostgresError> {
+                bounded(self.0.get(id)).await
+            }
+
+            async fn open(&self, limit: usize) -> Result<Vec<Record>, PostgresError> {
+                bounded(self.0.open(limit)).await
+            }
+
+            async fn resolve(
+                &self,
+                id: FulfilmentId,
+                fulfilled: bool,
+            ) -> Result<bool, PostgresError> {
+                bounded(self.0.resolve(id, fulfilled)).await
+            }
+
+            async fn forget(&self, id: FulfilmentId) -> Result<bool, PostgresError> {
+                bounded(self.0.forget(id)).await
+            }
+        }
+    };
+}
+
+store!(PostgresStore, PostgresTx);
+store!(PostgresJournal, PostgresJournalTx);
+
 /// Limits a verb. It may be dropped anywhere, since its connection is closed then.
 pub(super) async fn bounded<T>(
     verb: impl Future<Output = Result<T, Problem>>,
-) -> Result<T, Problem> {
-    timeout(VERB_WITHIN, verb).await.unwrap_or(Err(Problem::TimedOut))
+) -> Result<T, PostgresError> {
+    Ok(timeout(VERB_WITHIN, verb).await.unwrap_or(Err(Problem::TimedOut))?)
 }
+
+/// A connection, and the options that it was opened with.
+type Opened = (PgConnection, Arc<PgConnectOptions>);
 
 /// A few connections that nobody else can use. sqlx's own pool pings whatever it takes back.
 struct Pool {
@@ -73,7 +164,7 @@ struct Pool {
     attempts: Arc<Semaphore>,
     /// For notes, while attempts hold all of theirs, and for the other verbs.
     spare: Arc<Semaphore>,
-    idle: Mutex<Vec<(PgConnection, Arc<PgConnectOptions>, Instant)>>,
+    idle: Mutex<Vec<(Opened, Instant)>>,
 }
 
 /// A connection of the store's own. Dropped, it is closed: what became of it is not known.
@@ -120,20 +211,20 @@ impl Pool {
         Ok((new, rows))
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<(PgConnection, Arc<PgConnectOptions>, Instant)>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<(Opened, Instant)>> {
         // Nothing panics while this is locked.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connection used last, unless it is too old or its options have changed since.
-    fn reusable(&self) -> Option<(PgConnection, Arc<PgConnectOptions>)> {
+    fn reusable(&self) -> Option<Opened> {
         let now = self.given.connect_options();
         std::iter::from_fn(|| self.idle().pop())
-            .find(|(_, then, since)| since.elapsed() < IDLE_WITHIN && Arc::ptr_eq(then, &now))
-            .map(|(raw, options, _)| (raw, options))
+            .find(|((_, then), since)| since.elapsed() < IDLE_WITHIN && Arc::ptr_eq(then, &now))
+            .map(|(opened, _)| opened)
     }
 
-    async fn connect(&self) -> sqlx::Result<(PgConnection, Arc<PgConnectOptions>)> {
+    async fn connect(&self) -> sqlx::Result<Opened> {
         let options = self.given.connect_options();
         let mut raw = if self.dedicated {
             self.given.acquire().await?.detach()
@@ -155,17 +246,17 @@ impl Connection {
     }
 
     /// Undoes what the handler wrote and tells whether the transaction is the one that began at
-    /// `now`. An error says that it is not, or that the connection is lost; `None`, that no answer
-    /// comes.
-    pub(super) async fn is_same(&mut self, now: i64) -> Option<Result<bool, Problem>> {
+    /// `now`, or is lost with the connection; `None`, if no answer comes.
+    pub(super) async fn is_same(&mut self, now: i64) -> Option<bool> {
         let same = format!("ROLLBACK TO SAVEPOINT firstpromoter; {LIMIT}; SELECT {NOW} = {now}");
         let tell = async {
-            let mut rows = self.send(&same).await;
-            if rows.is_err() {
-                // Somebody may have cancelled it.
-                rows = self.send(&same).await;
+            // Somebody may have cancelled the first one.
+            for _ in 0..2 {
+                if let Ok(rows) = self.send(&same).await {
+                    return first(&rows).is_ok_and(|(same,)| same);
+                }
             }
-            first(&rows?).map(|(same,)| same)
+            self.raw.ping().await.is_err()
         };
         timeout(ANSWER_WITHIN, tell).await.ok()
     }
@@ -178,8 +269,8 @@ impl Connection {
 
     /// Waits for the rollback, so that the fulfilment is free afterwards. If that fails the
     /// transaction ends with the connection.
-    pub(super) async fn roll_back(mut self, keep: bool) {
-        if let (Ok(Ok(_)), true) = (timeout(ANSWER_WITHIN, self.send("ROLLBACK")).await, keep) {
+    pub(super) async fn roll_back(mut self) {
+        if let Ok(Ok(_)) = timeout(ANSWER_WITHIN, self.send("ROLLBACK")).await {
             self.keep();
         }
     }
@@ -188,7 +279,7 @@ impl Connection {
     fn keep(self) {
         // sqlx no longer believes it after it rolled back what a handler left half begun.
         if self.raw.is_in_transaction() {
-            self.pool.idle().push((self.raw, self.options, Instant::now()));
+            self.pool.idle().push(((self.raw, self.options), Instant::now()));
         }
     }
 }
@@ -214,14 +305,6 @@ impl Table {
         Self { pool, namespace: "".into(), schema: None, found: Arc::default() }
     }
 
-    pub(super) fn with_namespace(self, account: &str) -> Result<Self, InvalidNamespace> {
-        Ok(Self { namespace: namespace(account)?, ..self })
-    }
-
-    pub(super) fn with_schema(self, schema: &str) -> Self {
-        Self { schema: Some(schema.into()), found: Arc::default(), ..self }
-    }
-
     #[track_caller]
     pub(super) fn with_limit(self, attempts: usize) -> Self {
         Self { pool: Pool::new(self.pool.given.clone(), self.pool.dedicated, attempts), ..self }
@@ -233,22 +316,27 @@ impl Table {
             let schema = self.schema.as_deref().map(|schema| identifier(schema) + ".");
             let name = literal(&(schema.unwrap_or_default() + TABLE));
             let find = format!(
-                "{LIMIT}; SELECT format('%I.%I', n.nspname, c.relname), \
-                 current_setting('server_encoding') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                "SELECT format('%I.%I', n.nspname, c.relname), current_setting('server_encoding') \
+                 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                  WHERE c.oid = to_regclass({name})"
             );
-            let (connection, rows) = self.pool.ask(&self.pool.spare, &find).await?;
-            connection.keep();
-            if rows.is_empty() {
-                return Err(Problem::NoTable(None));
-            }
-            let (name, encoding): (_, String) = first(&rows)?;
+            let rows = self.read(&find).await?;
+            let row = rows.first().ok_or(Problem::NoTable(None))?;
+            let (name, encoding): (_, String) = FromRow::from_row(row)?;
             Ok::<_, Problem>(Found { name, utf8: encoding == "UTF8" })
         };
         match self.found.get_or_try_init(find).await? {
             Found { utf8: false, .. } if !self.namespace.is_ascii() => Err(Problem::Namespace),
             found => Ok(found),
         }
+    }
+
+    /// Asks what changes nothing.
+    async fn read(&self, sql: &str) -> Result<Vec<PgRow>, Problem> {
+        let (connection, rows) =
+            self.pool.ask(&self.pool.spare, &format!("{LIMIT}; {sql}")).await?;
+        connection.keep();
+        Ok(rows)
     }
 
     fn row(&self, id: FulfilmentId) -> String {
@@ -277,14 +365,14 @@ impl Table {
         let (row, lock) = (self.row(claim.id), self.lock(claim.id));
         let read = format!(
             "{LIMIT}; SELECT pg_backend_pid(), \
-             (SELECT f.promoter_id::text FROM {name} f WHERE {row} AND f.state = 'fulfilled')"
+             (SELECT f.promoter_id = {} FROM {name} f WHERE {row} AND f.state = 'fulfilled')",
+            claim.promoter
         );
         let (mut connection, rows) = self.pool.ask(&self.pool.attempts, &read).await?;
-        let (session, fulfilled): (i32, Option<String>) = first(&rows)?;
-        if let Some(promoter) = fulfilled {
-            let known = sql::known("fulfilled", &promoter, 0)?;
+        let (session, fulfilled): (i32, Option<bool>) = first(&rows)?;
+        if let Some(same_promoter) = fulfilled {
             connection.keep();
-            return Ok(no_attempt(Some(known), claim).unwrap_or(Begin::Fulfilled));
+            return Ok(if same_promoter { Begin::Fulfilled } else { Begin::Mismatch });
         }
         // An error of the handler's aborts only what follows the savepoint. Without it the server
         // would let go of the lock while the handler still runs.
@@ -296,31 +384,34 @@ impl Table {
         );
         let Ok(begun) = timeout(ANSWER_WITHIN, connection.send(&begin)).await else {
             // A silent session may have the lock by now.
-            self.end_session(session, claim.id, false).await?;
+            self.end_session(session, claim.id).await?;
             return Err(Problem::TimedOut);
         };
         let rows = begun?;
         let (locked, now, pid, read_only): (bool, _, _, bool) = first(&rows)?;
-        let known = rows.get(1).map(|row| {
-            let (state, promoter, attempts) = FromRow::from_row(row)?;
-            sql::known(state, promoter, attempts)
-        });
-        let known = known.transpose()?;
-        let busy = (!locked).then_some(Begin::Busy);
-        if let Some(answer) = no_attempt(known, claim).or(busy) {
-            connection.roll_back(true).await;
-            return Ok(answer);
-        }
-        if read_only {
-            return Err(Problem::ReadOnly);
-        }
-        let tx = |attempt| PostgresTx { connection, claim: claim.clone(), attempt, now, pid };
-        Ok(decide(known, claim, tx))
+        let known = rows.get(1).map(sql::known).transpose()?;
+        let started = matches!(known, Some((State::Started, ..)));
+        let answer = match decide(known, claim, drop) {
+            Begin::Fulfilled => Begin::Fulfilled,
+            Begin::Mismatch => Begin::Mismatch,
+            _ if started || !locked => Begin::Busy,
+            _ if read_only => return Err(Problem::ReadOnly),
+            _ => {
+                let tx =
+                    |attempt| PostgresTx { connection, claim: claim.clone(), attempt, now, pid };
+                return Ok(decide(known, claim, tx));
+            }
+        };
+        connection.roll_back().await;
+        Ok(answer)
     }
 
-    /// Begins a transaction for a note, while its attempt holds the fulfilment's lock.
-    pub(super) async fn begin_note(&self) -> Result<Connection, Problem> {
-        Ok(self.pool.ask(&self.pool.spare, BRIEF).await?.0)
+    /// Records on another connection how an attempt ended that is undone.
+    pub(super) async fn note(&self, claim: &Claim, ended: &Ended) -> Result<State, Problem> {
+        let (mut connection, _) = self.pool.ask(&self.pool.spare, BRIEF).await?;
+        let written = self.write(&mut connection, claim, ended, None, None).await?;
+        connection.commit().await?;
+        self.decided(claim, ended, written).await
     }
 
     /// Writes the record of an attempt that ends, or starts as `run`. Returns whether it could: the
@@ -374,76 +465,62 @@ impl Table {
         Ok(written.rows_affected() == 1)
     }
 
-    /// Records how the attempt `run` ended, unless it is no longer that attempt's to say.
+    /// Records how the attempt `run` ended, unless its time was over and somebody else has decided.
     pub(super) async fn finish(
         &self,
-        id: FulfilmentId,
+        claim: &Claim,
         run: i64,
         ended: &Ended,
-    ) -> Result<bool, Problem> {
+    ) -> Result<State, Problem> {
+        let Found { name, .. } = self.found().await?;
+        let (row, Ended { state, attempts, .. }) = (self.row(claim.id), ended);
+        let reason = ended.reason.as_deref().map(|text| literal(&self.text(text)));
+        let reason = reason.as_deref().unwrap_or("NULL");
         let finish = format!(
-            "UPDATE {} f SET state = $1, attempts = $3, changed = clock_timestamp(), \
-             reason = CASE $1 WHEN 'in_doubt' THEN coalesce($2, f.reason) ELSE $2 END \
-             WHERE {} AND f.run = $4 AND f.state IN ('started', $1)",
-            self.found().await?.name,
-            self.row(id)
+            "{BRIEF}; UPDATE {name} f SET state = '{state}', attempts = {attempts}, \
+             changed = clock_timestamp(), \
+             reason = coalesce({reason}, CASE '{state}' WHEN 'in_doubt' THEN f.reason END) \
+             WHERE {row} AND f.run = {run} AND f.state IN ('started', '{state}') RETURNING 1"
         );
-        let (mut connection, _) = self.pool.ask(&self.pool.attempts, BRIEF).await?;
-        let finished = query(AssertSqlSafe(finish))
-            .persistent(self.pool.named)
-            .bind(ended.state.as_str())
-            .bind(ended.reason.as_deref().map(|text| self.text(text)))
-            .bind(i64::from(ended.attempts))
-            .bind(run)
-            .execute(&mut connection.raw)
-            .await?;
+        // It may be sent twice, since it is not committed yet.
+        let (connection, rows) = self.pool.ask(&self.pool.attempts, &finish).await?;
         connection.commit().await?;
-        Ok(finished.rows_affected() == 1)
+        self.decided(claim, ended, !rows.is_empty()).await
     }
 
-    /// Reads what somebody else decided, after an end that could not be recorded.
-    pub(super) async fn decided(&self, claim: &Claim) -> Result<State, Problem> {
+    /// Returns the state that was written, or else what somebody else decided.
+    async fn decided(&self, claim: &Claim, ended: &Ended, written: bool) -> Result<State, Problem> {
+        if written {
+            return Ok(ended.state);
+        }
         let record = self.get(claim.id).await?;
-        let fulfilled = record.is_some_and(|record| {
-            record.state == State::Fulfilled && record.promoter == claim.promoter
-        });
-        if fulfilled { Ok(State::Fulfilled) } else { Err(Problem::Lost) }
+        let same = |it: Record| it.state == State::Fulfilled && it.promoter == claim.promoter;
+        if record.is_some_and(same) { Ok(State::Fulfilled) } else { Err(Problem::Lost) }
     }
 
     /// Whether the session `pid` still has the fulfilment's lock, or is gone.
     pub(super) async fn is_locked_by(&self, pid: i32, id: FulfilmentId) -> Result<bool, Problem> {
+        let holder = self.holder(pid, id);
         let gone = format!("NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})");
-        let lock = self.lock_of(pid, id);
-        self.tell(&format!("SELECT EXISTS (SELECT {lock}) OR {gone}")).await
+        let rows = self.read(&format!("SELECT EXISTS (SELECT {holder}) OR {gone}")).await?;
+        first(&rows).map(|(answer,)| answer)
     }
 
-    /// Ends the session `pid` if it has the fulfilment's lock: one that is silent would keep it until
-    /// the server notices. One that is at work, say on a COMMIT, is ended only if `busy`.
-    pub(super) async fn end_session(
-        &self,
-        pid: i32,
-        id: FulfilmentId,
-        busy: bool,
-    ) -> Result<bool, Problem> {
-        let state = format!("(SELECT state FROM pg_stat_activity WHERE pid = {pid})");
-        let ends = format!("({busy} OR {state} LIKE 'idle%') AND pg_terminate_backend({pid})");
-        let lock = self.lock_of(pid, id);
-        self.tell(&format!("SELECT coalesce((SELECT {ends} {lock}), false)")).await
+    /// Ends the session `pid` if it has the fulfilment's lock, which a silent one would keep until
+    /// the server notices, unless it is at work on a COMMIT.
+    pub(super) async fn end_session(&self, pid: i32, id: FulfilmentId) -> Result<(), Problem> {
+        let holder = self.holder(pid, id);
+        let end = format!("SELECT pg_terminate_backend(pid) {holder} AND query <> 'COMMIT'");
+        self.read(&end).await.map(drop)
     }
 
-    fn lock_of(&self, pid: i32, id: FulfilmentId) -> String {
+    fn holder(&self, pid: i32, id: FulfilmentId) -> String {
         format!(
-            "FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = {pid} \
-             AND objsubid = 1 AND (classid::bigint << 32) | objid::bigint = {}",
+            "FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE pid = {pid} AND granted \
+             AND locktype = 'advisory' AND objsubid = 1 \
+             AND (classid::bigint << 32) | objid::bigint = {}",
             self.key(id)
         )
-    }
-
-    async fn tell(&self, sql: &str) -> Result<bool, Problem> {
-        let tell = format!("{LIMIT}; {sql}");
-        let (connection, rows) = self.pool.ask(&self.pool.spare, &tell).await?;
-        connection.keep();
-        first(&rows).map(|(answer,)| answer)
     }
 
     pub(super) async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, Problem> {
@@ -458,43 +535,33 @@ impl Table {
 
     async fn records(&self, which: &str) -> Result<Vec<Record>, Problem> {
         let read = format!(
-            "{LIMIT}; SELECT f.id::text, f.unit, f.amount::text, \
-             f.promoter_id::text, f.cust_id, {SHOWN}, f.attempts, \
+            "SELECT f.id::text, f.unit, f.amount::text, f.promoter_id::text, f.cust_id, {SHOWN}, \
+             f.attempts, \
              CASE {SHOWN} WHEN 'in_doubt' THEN coalesce(f.reason, '{CUT_OFF}') ELSE f.reason END, \
              (extract(epoch FROM f.first_seen) * 1000000)::bigint, \
              (extract(epoch FROM f.changed) * 1000000)::bigint FROM {} f WHERE {which}",
             self.found().await?.name
         );
-        let (connection, rows) = self.pool.ask(&self.pool.spare, &read).await?;
-        connection.keep();
+        let rows = self.read(&read).await?;
         rows.iter().map(|row| sql::record(sql::Row::from_row(row)?)).collect()
     }
 
     pub(super) async fn resolve(&self, id: FulfilmentId, fulfilled: bool) -> Result<bool, Problem> {
         let (state, reason) = resolved(fulfilled);
         let reason = reason.map_or("NULL".into(), literal);
-        let set = format!("SET state = '{state}', reason = {reason}, changed = clock_timestamp()");
-        self.change(id, "UPDATE", &set, "= 'in_doubt'").await
+        let Found { name, .. } = self.found().await?;
+        let set = format!("state = '{state}', reason = {reason}, changed = clock_timestamp()");
+        self.change(id, &format!("UPDATE {name} f SET {set}"), "= 'in_doubt'").await
     }
 
     pub(super) async fn forget(&self, id: FulfilmentId) -> Result<bool, Problem> {
-        self.change(id, "DELETE FROM", "", "<> 'started'").await
+        let Found { name, .. } = self.found().await?;
+        self.change(id, &format!("DELETE FROM {name} f"), "<> 'started'").await
     }
 
     /// Changes a record in a state that fits, unless an attempt is running.
-    async fn change(
-        &self,
-        id: FulfilmentId,
-        verb: &str,
-        set: &str,
-        state: &str,
-    ) -> Result<bool, Problem> {
-        let change = format!(
-            "{verb} {} f {set} WHERE {} AND ({SHOWN}) {state} \
-             RETURNING 1",
-            self.found().await?.name,
-            self.row(id)
-        );
+    async fn change(&self, id: FulfilmentId, verb: &str, state: &str) -> Result<bool, Problem> {
+        let change = format!("{verb} WHERE {} AND ({SHOWN}) {state} RETURNING 1", self.row(id));
         let begin = format!("{BRIEF}; {}", self.lock(id));
         let (mut connection, rows) = self.pool.ask(&self.pool.spare, &begin).await?;
         let (locked,) = first(&rows)?;
@@ -504,10 +571,8 @@ impl Table {
     }
 
     pub(super) async fn create(&self, schema: &str) -> Result<(), Problem> {
-        let path = self
-            .schema
-            .as_deref()
-            .map(|schema| format!("SET LOCAL search_path = {};", identifier(schema)));
+        let path = self.schema.as_deref().map(identifier);
+        let path = path.map(|schema| format!("SET LOCAL search_path = {schema};"));
         let begin = format!(
             "{BRIEF}; {} SELECT current_setting('transaction_read_only') = 'on', \
              pg_advisory_xact_lock(hashtextextended('{TABLE}', 0)) IS NULL; \
@@ -525,29 +590,16 @@ impl Table {
         connection.commit().await
     }
 
-    /// Replaces what the database cannot hold: words never decide a state.
-    fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        match self.found.get() {
-            Some(Found { utf8: true, .. }) => sql::text(text),
-            _ => sql::ascii(text),
-        }
+    /// Replaces what the database refuses: NUL, and in another encoding than UTF-8 what is not ASCII.
+    fn text(&self, text: &str) -> String {
+        let utf8 = self.found.get().is_some_and(|found| found.utf8);
+        text.replace(|c: char| c == '\0' || !(utf8 || c.is_ascii()), "?")
     }
 }
 
 impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Table").field("namespace", &self.namespace).finish_non_exhaustive()
-    }
-}
-
-/// Answers what the record alone decides: no attempt begins.
-fn no_attempt<Tx>(known: Option<Known>, claim: &Claim) -> Option<Begin<Tx>> {
-    match (decide(known, claim, drop), known) {
-        (Begin::InDoubt { .. }, Some((State::Started, ..))) => Some(Begin::Busy),
-        (Begin::Run { .. } | Begin::InDoubt { .. }, _) => None,
-        (Begin::Fulfilled, _) => Some(Begin::Fulfilled),
-        (Begin::Busy, _) => Some(Begin::Busy),
-        (Begin::Mismatch, _) => Some(Begin::Mismatch),
     }
 }
 

@@ -1,7 +1,5 @@
 //! Shared by the SQL stores: their errors, and how a row becomes a record.
 
-#[cfg(feature = "postgres")]
-use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use super::{Record, State};
@@ -66,16 +64,14 @@ pub(super) fn record(row: Row) -> Result<Record, Problem> {
     })
 }
 
-/// What decides on an attempt: state, promoter, attempts.
+/// Reads what decides on an attempt: state, promoter, attempts.
 #[cfg(feature = "postgres")]
-pub(super) type Known = (State, PromoterId, u32);
-
-#[cfg(feature = "postgres")]
-pub(super) fn known(state: &str, promoter: &str, attempts: i64) -> Result<Known, Problem> {
+pub(super) fn known(row: &sqlx::postgres::PgRow) -> Result<(State, PromoterId, u32), Problem> {
+    let (state, promoter, attempts) = sqlx::FromRow::from_row(row)?;
     Ok((parse_state(state)?, parse_promoter(promoter)?, count(attempts)))
 }
 
-pub(super) fn parse_state(text: &str) -> Result<State, Problem> {
+fn parse_state(text: &str) -> Result<State, Problem> {
     State::parse(text).ok_or(Problem::Unreadable("state"))
 }
 
@@ -84,7 +80,7 @@ fn parse_promoter(text: &str) -> Result<PromoterId, Problem> {
 }
 
 fn count(attempts: i64) -> u32 {
-    attempts.clamp(0, u32::MAX.into()).try_into().unwrap_or(u32::MAX)
+    attempts.max(0).try_into().unwrap_or(u32::MAX)
 }
 
 /// `LIMIT` for [`Store::open`](super::Store::open).
@@ -93,13 +89,8 @@ pub(super) fn limit(limit: usize) -> i64 {
 }
 
 fn time(micros: i64) -> SystemTime {
-    let distance = Duration::from_micros(micros.unsigned_abs());
-    let time = if micros < 0 {
-        SystemTime::UNIX_EPOCH.checked_sub(distance)
-    } else {
-        SystemTime::UNIX_EPOCH.checked_add(distance)
-    };
-    time.unwrap_or(SystemTime::UNIX_EPOCH)
+    let since = Duration::from_micros(micros.try_into().unwrap_or(0));
+    SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// The present, in microseconds since 1970.
@@ -107,21 +98,4 @@ fn time(micros: i64) -> SystemTime {
 pub(super) fn now() -> i64 {
     let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     since.as_micros().try_into().unwrap_or(i64::MAX)
-}
-
-/// Replaces NUL, which PostgreSQL refuses; JSON has it.
-#[cfg(feature = "postgres")]
-pub(super) fn text(text: &str) -> Cow<'_, str> {
-    replaced(text, |c| c == '\0')
-}
-
-/// Replaces also what a database in another encoding than UTF-8 may refuse.
-#[cfg(feature = "postgres")]
-pub(super) fn ascii(text: &str) -> Cow<'_, str> {
-    replaced(text, |c| c == '\0' || !c.is_ascii())
-}
-
-#[cfg(feature = "postgres")]
-fn replaced(text: &str, refused: impl Fn(char) -> bool + Copy) -> Cow<'_, str> {
-    if text.contains(refused) { text.replace(refused, "?").into() } else { text.into() }
 }
