@@ -433,6 +433,7 @@ async fn a_storm_of_terminations_and_cancels_fulfils_each_once() {
                 panic!("not all of them in a minute: {open:?}");
             }
         }
+        pool.close().await; // after the last signal
         let pool = db.pool(1).await;
         assert_eq!(effects(&pool).await, (1..=40).map(|id| (id, 1)).collect::<Vec<_>>());
         assert!(PostgresStore::new(pool).open(9).await.expect("a database").is_empty());
@@ -518,7 +519,7 @@ async fn the_record_says_what_was_last_asked_for() {
             let Ok(Begin::Run { tx, .. }) = store.begin(&claim).await else { panic!("no run") };
             store.end(tx, end).await.expect("a database");
             let record = store.get(1.into()).await.expect("a database").expect("a record");
-            assert_eq!((record.amount, &record.unit), (claim.amount(), claim.unit()));
+            assert_eq!((record.amount, &record.unit), (claim.amount, &claim.unit));
             assert_eq!(record.cust_id.as_deref(), Some("ada"));
         }
         // Another promoter's, whatever the state.

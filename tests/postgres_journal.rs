@@ -77,7 +77,8 @@ async fn an_attempt_is_busy_while_it_may_run_and_then_in_doubt() {
     story(|db| async move {
         let (pool, journal) = ready(&db).await;
         let store = PostgresStore::new(pool.clone());
-        let claim = claim(1).with_attempt_within(Duration::from_secs(10));
+        let mut claim = claim(1);
+        claim.attempt_within = Duration::from_secs(10);
         let Ok(Begin::Run { tx, attempt: 1 }) = journal.begin(&claim).await else {
             panic!("no run")
         };

@@ -27,6 +27,7 @@ use tower::{Layer, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_firstpromoter::{
     Access, BoxError, Fulfil, FulfilFn, InvalidAccess, Outcome, ReplyBody, Verdict, Webhook,
     WebhookFuture,
+    api::{self, Client, Failure, InvalidClient, Mismatch, Pending, Reconciliation},
     event::{
         Amount, Balances, Campaign, DecodeError, Details, Event, Fulfilment, FulfilmentId,
         InvalidAmount, InvalidDetails, InvalidId, Profile, Promoter, PromoterDetails, PromoterId,
@@ -106,7 +107,7 @@ fn auto_traits() {
     table! {
         // What an application keeps and clones.
         Webhook, Application, Access, FulfilFn<App>, MemoryStore, PostgresJournal, PostgresStore,
-        RedbStore, SqliteStore, InterceptLayer, InterceptLayer<Pass<Upload>>, Refuse, Pass<Upload>,
+        RedbStore, SqliteStore, Client, InterceptLayer, InterceptLayer<Pass<Upload>>, Refuse, Pass<Upload>,
         Intercept<AppService>, Intercept<AppService, Pass<Upload>>:
             [Clone + Debug + Send + Sync + Unpin + 'static];
 
@@ -125,7 +126,8 @@ fn auto_traits() {
         // Values, which may also cross a `catch_unwind`.
         Fulfilment, Event, Promoter, Details, PromoterDetails, Profile, Promotion, Campaign, Reward,
         Balances, Secret, Timestamp, Unit, Status, RewardKind, Amount, FulfilmentId, PromoterId,
-        DeliveryInfo, Claim, Record, State, End, Verdict, Outcome:
+        DeliveryInfo, Claim, Record, State, End, Verdict, Outcome, Pending, Reconciliation, Failure,
+        Mismatch:
             [Clone + Debug + Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + 'static];
         Amount, FulfilmentId, PromoterId, State, Verdict: [Copy + Eq + std::hash::Hash];
         Outcome: [Eq + std::hash::Hash];
@@ -135,8 +137,8 @@ fn auto_traits() {
         PostgresJournalTx, PostgresTx, RedbTx, SqliteTx: [Debug + Send + 'static];
 
         // Errors, for `?` into anything.
-        DecodeError, InvalidAccess, InvalidAmount, InvalidDetails, InvalidId, InvalidNamespace,
-        PostgresError, RedbError, SqliteError:
+        DecodeError, InvalidAccess, InvalidAmount, InvalidClient, InvalidDetails, InvalidId,
+        InvalidNamespace, api::Error, PostgresError, RedbError, SqliteError:
             [Error + Into<BoxError> + Send + Sync + Unpin + 'static];
     }
 }
@@ -237,7 +239,7 @@ async fn debug_redacts() {
 
     // An operator needs the customer's id; a claim and its record show it, and nothing else.
     let claim = Claim::new(&fulfilment);
-    let customer = claim.cust_id().expect("an id");
+    let customer = claim.cust_id.as_deref().expect("an id");
     redacts(&format!("{claim:?}").replace(customer, ""));
     let values: [&dyn Debug; 8] = [
         &fulfilment,

@@ -282,14 +282,14 @@ impl Store for TestStore {
     type Error = &'static str;
 
     async fn begin(&self, claim: &Claim) -> Result<Begin<TestTx>, &'static str> {
-        let key = self.key(claim.id());
-        if self.flaw == Flaw::RefusesNul && claim.unit().as_str().contains('\0') {
+        let key = self.key(claim.id);
+        if self.flaw == Flaw::RefusesNul && claim.unit.as_str().contains('\0') {
             return Err("a NUL");
         }
         let known = self.read(key);
         let fulfilled = |record: &Record| record.state == State::Fulfilled;
         let foreign = |record: &Record| {
-            record.promoter != claim.promoter()
+            record.promoter != claim.promoter
                 && (record.attempts > 0 || record.state != State::Failed)
                 && self.flaw != Flaw::IgnoresThePromoter
                 && (self.flaw != Flaw::MismatchOfFulfilledOnly || fulfilled(record))

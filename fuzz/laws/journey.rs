@@ -626,7 +626,7 @@ impl<const UNDOES: bool> Faulty<UNDOES> {
     }
 
     async fn really_begin(&self, claim: &Claim) -> Begin<Tx<UNDOES>> {
-        let (id, promoter) = (claim.id().get(), claim.promoter().get());
+        let (id, promoter) = (claim.id.get(), claim.promoter.get());
         let tx = |tx| Tx { inner: Some(tx), store: self.clone(), id, promoter, effect: false };
         match self.inner.begin(claim).await.unwrap_or_else(|never| match never {}) {
             Begin::Run { tx: inner, attempt } => Begin::Run { tx: tx(inner), attempt },
@@ -659,7 +659,7 @@ impl<const UNDOES: bool> Store for Faulty<UNDOES> {
     type Error = BoxError;
 
     async fn begin(&self, claim: &Claim) -> Result<Begin<Tx<UNDOES>>, BoxError> {
-        self.books.lock().seen.insert(claim.id().get());
+        self.books.lock().seen.insert(claim.id.get());
         match self.fault() {
             1 => Err("out of reach".into()),
             2 => {

@@ -66,7 +66,7 @@ where
         emit(DeliveryEvent::StoreFailed { info, after_handler, error });
     };
 
-    let claim = Claim::new(&fulfilment).with_attempt_within(settings.attempt_within);
+    let claim = Claim { attempt_within: settings.attempt_within, ..Claim::new(&fulfilment) };
     let (mut tx, number, in_doubt) = match begin(store.clone(), claim).await {
         Ok(Begin::Run { tx, attempt }) => (tx, attempt, false),
         Ok(Begin::InDoubt { tx, attempt }) => (tx, attempt, true),

@@ -19,13 +19,12 @@ impl HeldSet {
         self.with(|held| held.insert(key.clone())).then(|| Held { set: self.clone(), key })
     }
 
-    #[allow(dead_code, reason = "for stores that list what nobody holds")]
     pub(super) fn contains(&self, namespace: &Arc<str>, id: FulfilmentId) -> bool {
         self.with(|held| held.contains(&(Arc::clone(namespace), id)))
     }
 
     /// Runs `work` at a moment at which nothing is taken or released, and returns what was held.
-    #[allow(dead_code, reason = "for stores whose records tell what is held at another moment")]
+    #[cfg(feature = "redb")]
     pub(super) fn meanwhile<T>(&self, work: impl FnOnce() -> T) -> (HashSet<Key>, T) {
         self.with(|held| (held.clone(), work()))
     }
@@ -39,17 +38,12 @@ impl HeldSet {
 /// A fulfilment that is held until this drops: the only place where it is released.
 pub(super) struct Held {
     set: HeldSet,
-    key: Key,
+    pub(super) key: Key,
 }
 
 impl Held {
     pub(super) fn id(&self) -> FulfilmentId {
         self.key.1
-    }
-
-    #[allow(dead_code, reason = "for stores of several namespaces")]
-    pub(super) fn key(&self) -> &Key {
-        &self.key
     }
 }
 

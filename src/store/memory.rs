@@ -1,15 +1,15 @@
 use std::{
+    cmp::Reverse,
     collections::{HashMap, VecDeque},
     convert::Infallible,
     fmt,
-    future::{Future, ready},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
 };
 
 use super::{
     Begin, Claim, End, ExternalEffects, Record, State, Store,
-    record::{Attempt, resolved},
+    held::{Held, HeldSet},
+    record::Attempt,
 };
 use crate::event::FulfilmentId;
 
@@ -22,64 +22,44 @@ use crate::event::FulfilmentId;
 /// use tower_firstpromoter::store::MemoryStore;
 ///
 /// let store = MemoryStore::new(10_000); // records, about 200 bytes each
+/// assert_eq!(format!("{store:?}"), "MemoryStore { capacity: 10000, records: 0 }");
 /// ```
 #[derive(Clone)]
-pub struct MemoryStore(Arc<Mutex<Memory>>);
+pub struct MemoryStore {
+    memory: Arc<Mutex<Memory>>,
+    /// Taken and released while `memory` is locked, or by the drop of a `Tx` that has not ended.
+    held: HeldSet,
+    namespace: Arc<str>,
+}
 
 struct Memory {
     capacity: usize,
-    records: HashMap<FulfilmentId, Entry>,
+    records: HashMap<FulfilmentId, Record>,
     /// Oldest first.
     order: VecDeque<FulfilmentId>,
 }
 
-struct Entry {
-    record: Record,
-    held: bool,
-}
-
 impl MemoryStore {
     /// Creates a store of `capacity` records. Records that are started or in doubt are kept beyond
-    /// it.
+    /// it. See [`MemoryStore`] for an example.
     ///
     /// # Panics
     ///
     /// If `capacity` is 0.
-    ///
-    /// ```
-    /// use tower_firstpromoter::store::MemoryStore;
-    ///
-    /// let store = MemoryStore::new(1_000);
-    /// assert_eq!(format!("{store:?}"), "MemoryStore { capacity: 1000, records: 0 }");
-    /// ```
     #[track_caller]
     pub fn new(capacity: usize) -> Self {
         assert!(capacity > 0, "a `MemoryStore` without records would fulfil every duplicate again");
         let (records, order) = (HashMap::new(), VecDeque::new());
-        Self(Arc::new(Mutex::new(Memory { capacity, records, order })))
+        let memory = Arc::new(Mutex::new(Memory { capacity, records, order }));
+        Self { memory, held: HeldSet::default(), namespace: "".into() }
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        // Nothing panics while this is locked.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn try_begin(&self, claim: &Claim) -> Begin<MemoryTx> {
-        let mut memory = self.memory();
-        let before = match memory.records.get(&claim.id()) {
-            Some(entry) if entry.held => return Begin::Busy,
-            Some(entry) => Some(entry.record.clone()),
-            None => {
-                memory.make_room();
-                memory.order.push_back(claim.id());
-                None
-            }
-        };
-        let (answer, record) = Record::begun(before, claim, SystemTime::now());
-        if let Some(record) = record {
-            memory.records.insert(claim.id(), Entry { record, held: true });
-        }
-        answer.with(|attempt| MemoryTx { store: self.clone(), id: claim.id(), attempt, end: None })
+    fn shown(&self, record: &Record) -> Record {
+        record.clone().shown(self.held.contains(&self.namespace, record.id))
     }
 }
 
@@ -91,7 +71,7 @@ impl Memory {
                 return;
             }
             let Some(id) = self.order.pop_front() else { return };
-            match self.records.get(&id).map(|entry| entry.record.state) {
+            match self.records.get(&id).map(|record| record.state) {
                 Some(State::Started | State::InDoubt) => self.order.push_back(id),
                 _ => drop(self.records.remove(&id)),
             }
@@ -103,60 +83,52 @@ impl Store for MemoryStore {
     type Tx = MemoryTx;
     type Error = Infallible;
 
-    fn begin(
-        &self,
-        claim: &Claim,
-    ) -> impl Future<Output = Result<Begin<MemoryTx>, Infallible>> + Send {
-        ready(Ok(self.try_begin(claim)))
+    async fn begin(&self, claim: &Claim) -> Result<Begin<MemoryTx>, Infallible> {
+        let mut memory = self.memory();
+        let Some(held) = self.held.take(&self.namespace, claim.id) else { return Ok(Begin::Busy) };
+        let mut record = memory.records.get(&claim.id).cloned();
+        if record.is_none() {
+            memory.make_room();
+            memory.order.push_back(claim.id);
+        }
+        let answer = Record::begin(&mut record, claim, |attempt| MemoryTx { held, attempt });
+        memory.records.extend(record.map(|record| (claim.id, record)));
+        Ok(answer)
     }
 
-    async fn end(&self, mut tx: MemoryTx, end: End) -> Result<State, Infallible> {
-        // The drop records it and releases the id: one place for both.
-        let state = tx.attempt.ended(end.clone(), false).state;
-        tx.end = Some(end);
+    async fn end(&self, tx: MemoryTx, end: End) -> Result<State, Infallible> {
+        let mut memory = self.memory();
+        let record = memory.records.get_mut(&tx.held.id()).expect("kept while it is held");
+        record.end(tx.attempt, end);
+        let state = record.state;
+        drop(tx);
         Ok(state)
     }
 
     async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, Infallible> {
-        Ok(self.memory().records.get(&id).map(Entry::shown))
+        Ok(self.memory().records.get(&id).map(|record| self.shown(record)))
     }
 
     async fn open(&self, limit: usize) -> Result<Vec<Record>, Infallible> {
         let memory = self.memory();
-        let open = memory.records.values().filter(|entry| entry.record.state != State::Fulfilled);
-        let mut open: Vec<_> = open.map(Entry::shown).collect();
-        open.sort_by_key(|record| std::cmp::Reverse(record.changed));
+        let open = memory.records.values().filter(|record| record.state != State::Fulfilled);
+        let mut open: Vec<_> = open.map(|record| self.shown(record)).collect();
+        open.sort_by_key(|record| Reverse(record.changed));
         open.truncate(limit);
         Ok(open)
     }
 
     async fn resolve(&self, id: FulfilmentId, fulfilled: bool) -> Result<bool, Infallible> {
         let mut memory = self.memory();
-        let Some(entry) = memory.records.get_mut(&id) else { return Ok(false) };
-        if entry.shown().state != State::InDoubt {
-            return Ok(false);
-        }
-        let (state, reason) = resolved(fulfilled);
-        entry.record.state = state;
-        entry.record.reason = reason.map(str::to_owned);
-        entry.record.changed = SystemTime::now();
-        Ok(true)
+        let Some(_held) = self.held.take(&self.namespace, id) else { return Ok(false) };
+        Ok(memory.records.get_mut(&id).is_some_and(|record| record.resolve(fulfilled)))
     }
 
     async fn forget(&self, id: FulfilmentId) -> Result<bool, Infallible> {
         let mut memory = self.memory();
-        let forgets = memory.records.get(&id).is_some_and(|entry| !entry.held);
-        if forgets {
-            memory.records.remove(&id);
-            memory.order.retain(|known| *known != id);
-        }
-        Ok(forgets)
-    }
-}
-
-impl Entry {
-    fn shown(&self) -> Record {
-        self.record.clone().shown(self.held)
+        let Some(_held) = self.held.take(&self.namespace, id) else { return Ok(false) };
+        memory.order.retain(|known| *known != id);
+        Ok(memory.records.remove(&id).is_some())
     }
 }
 
@@ -171,28 +143,10 @@ impl fmt::Debug for MemoryStore {
 }
 
 /// The right to run one attempt, of a [`MemoryStore`]. See [`Store`] for an example.
+#[derive(Debug)]
 pub struct MemoryTx {
-    store: MemoryStore,
-    id: FulfilmentId,
+    held: Held,
     attempt: Attempt,
-    end: Option<End>,
 }
 
 impl ExternalEffects for MemoryTx {}
-
-impl Drop for MemoryTx {
-    fn drop(&mut self) {
-        let mut memory = self.store.memory();
-        let Some(entry) = memory.records.get_mut(&self.id) else { return };
-        entry.held = false;
-        if let Some(end) = self.end.take() {
-            entry.record.end(self.attempt, end, SystemTime::now());
-        }
-    }
-}
-
-impl fmt::Debug for MemoryTx {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("MemoryTx").field(&self.id).finish()
-    }
-}

@@ -1,19 +1,11 @@
 //! Records attempts and how they ended.
-//!
-//! | store | kind | for |
-//! |---|---|---|
-//! | `PostgresStore` | transactional | effects in the same PostgreSQL database, any number of machines |
-//! | `SqliteStore` | transactional | effects in the same SQLite database |
-//! | `PostgresJournal` | journal | effects elsewhere, any number of machines |
-//! | `RedbStore` | journal | effects elsewhere, one process, no server |
-//! | [`MemoryStore`] | journal | tests; it forgets |
+//! The guide `stores` says which store is for what.
 //!
 //! A **transactional** store commits the handler's effect and the record together: a cut-off
 //! attempt is undone and runs again. Its handler implements [`FulfilIn`](crate::FulfilIn). A
 //! **journal** records that an attempt begins, and later how it ended: a cut-off attempt is in
 //! doubt. Its handler implements [`Fulfil`](crate::Fulfil).
 
-#[cfg(any(feature = "redb", feature = "sqlite"))]
 mod held;
 mod memory;
 #[cfg(feature = "postgres")]
@@ -105,11 +97,11 @@ pub use self::{
 /// for record in store.open(100).await.unwrap() {
 ///     println!("{}: {} {} for {:?}: {:?}", record.id, record.amount, record.unit, record.cust_id, record.reason);
 /// }
-/// assert_eq!(store.resolve(claim.id(), true).await, Ok(true)); // looked up: it took effect
+/// assert_eq!(store.resolve(claim.id, true).await, Ok(true)); // looked up: it took effect
 /// assert!(matches!(store.begin(&claim).await, Ok(Begin::Fulfilled)));
-/// assert_eq!(store.get(claim.id()).await.unwrap().unwrap().state, State::Fulfilled);
+/// assert_eq!(store.get(claim.id).await.unwrap().unwrap().state, State::Fulfilled);
 ///
-/// assert_eq!(store.forget(claim.id()).await, Ok(true)); // the credits were taken back
+/// assert_eq!(store.forget(claim.id).await, Ok(true)); // the credits were taken back
 /// # }
 /// ```
 #[diagnostic::on_unimplemented(

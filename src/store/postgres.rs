@@ -220,7 +220,7 @@ impl PostgresStore {
             Some(Ok(same)) => same,
             // Where the connection is lost, the transaction is, too.
             Some(Err(_)) => connection.raw.ping().await.is_err(),
-            None => self.0.is_locked_by(pid, claim.id()).await.unwrap_or(false),
+            None => self.0.is_locked_by(pid, claim.id).await.unwrap_or(false),
         };
         if !ours && !matches!(end, End::InDoubt(_)) {
             end = End::InDoubt("the handler ended the transaction by itself".to_owned());
@@ -229,7 +229,7 @@ impl PostgresStore {
         let noted = self.note(&claim, &ended).await;
         if silent {
             // The server may be at work on a statement of the handler's, for hours.
-            let _ = self.0.end_session(pid, claim.id(), true).await;
+            let _ = self.0.end_session(pid, claim.id, true).await;
         } else {
             connection.roll_back(keep).await;
         }
@@ -254,7 +254,7 @@ impl Store for PostgresStore {
     type Error = PostgresError;
 
     async fn begin(&self, claim: &Claim) -> Result<Begin<PostgresTx>, PostgresError> {
-        let idle = milliseconds(claim.attempt_within()).saturating_add(MARGIN);
+        let idle = milliseconds(claim.attempt_within).saturating_add(MARGIN);
         let begin = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; \
              SET LOCAL idle_in_transaction_session_timeout = {idle}"
@@ -263,7 +263,7 @@ impl Store for PostgresStore {
     }
 
     async fn end(&self, tx: PostgresTx, end: End) -> Result<State, PostgresError> {
-        let (pid, id) = (tx.pid, tx.claim.id());
+        let (pid, id) = (tx.pid, tx.claim.id);
         let ended = bounded(self.try_end(tx, end)).await;
         if ended.is_err() {
             // It may be silent, and have the lock still.
@@ -330,7 +330,7 @@ impl DerefMut for PostgresTx {
 
 impl fmt::Debug for PostgresTx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PostgresTx").field(&self.claim.id()).finish()
+        f.debug_tuple("PostgresTx").field(&self.claim.id).finish()
     }
 }
 

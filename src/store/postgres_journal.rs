@@ -92,7 +92,7 @@ impl PostgresJournal {
     async fn start(&self, tx: PostgresTx) -> Result<PostgresJournalTx, Problem> {
         let PostgresTx { mut connection, claim, attempt, .. } = tx;
         // Random, so that it differs even from that of an attempt that was forgotten.
-        let run = RandomState::new().hash_one(claim.id()) as i64;
+        let run = RandomState::new().hash_one(claim.id) as i64;
         let attempts =
             if attempt.in_doubt { attempt.number.saturating_sub(1) } else { attempt.number };
         let started = Ended { state: State::Started, reason: None, attempts };
@@ -127,7 +127,7 @@ impl Store for PostgresJournal {
         let PostgresJournalTx { claim, attempt, run } = tx;
         let ended = attempt.ended(end, false);
         let end = async {
-            match self.0.finish(claim.id(), run, &ended).await? {
+            match self.0.finish(claim.id, run, &ended).await? {
                 true => Ok(ended.state),
                 // Its time was over, and somebody else has decided.
                 false => self.0.decided(&claim).await,
@@ -166,6 +166,6 @@ impl ExternalEffects for PostgresJournalTx {}
 
 impl fmt::Debug for PostgresJournalTx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PostgresJournalTx").field(&self.claim.id()).finish()
+        f.debug_tuple("PostgresJournalTx").field(&self.claim.id).finish()
     }
 }

@@ -274,7 +274,7 @@ impl Table {
         begin: &str,
     ) -> Result<Begin<PostgresTx>, Problem> {
         let Found { name, .. } = self.found().await?;
-        let (row, lock) = (self.row(claim.id()), self.lock(claim.id()));
+        let (row, lock) = (self.row(claim.id), self.lock(claim.id));
         let read = format!(
             "{LIMIT}; SELECT pg_backend_pid(), \
              (SELECT f.promoter_id::text FROM {name} f WHERE {row} AND f.state = 'fulfilled')"
@@ -296,7 +296,7 @@ impl Table {
         );
         let Ok(begun) = timeout(ANSWER_WITHIN, connection.send(&begin)).await else {
             // A silent session may have the lock by now.
-            self.end_session(session, claim.id(), false).await?;
+            self.end_session(session, claim.id, false).await?;
             return Err(Problem::TimedOut);
         };
         let rows = begun?;
@@ -315,7 +315,7 @@ impl Table {
             return Err(Problem::ReadOnly);
         }
         let tx = |attempt| PostgresTx { connection, claim: claim.clone(), attempt, now, pid };
-        Ok(decide(known, claim).with(tx))
+        Ok(decide(known, claim, tx))
     }
 
     /// Begins a transaction for a note, while its attempt holds the fulfilment's lock.
@@ -358,16 +358,16 @@ impl Table {
         let written = query(AssertSqlSafe(write))
             .persistent(self.pool.named)
             .bind(&*self.namespace)
-            .bind(claim.id().to_string())
-            .bind(self.text(claim.unit().as_str()))
-            .bind(claim.amount().to_string())
-            .bind(claim.promoter().to_string())
-            .bind(claim.cust_id().map(|text| self.text(text)))
+            .bind(claim.id.to_string())
+            .bind(self.text(claim.unit.as_str()))
+            .bind(claim.amount.to_string())
+            .bind(claim.promoter.to_string())
+            .bind(claim.cust_id.as_deref().map(|text| self.text(text)))
             .bind(ended.state.as_str())
             .bind(i64::from(ended.attempts))
             .bind(ended.reason.as_deref().map(|text| self.text(text)))
             .bind(run)
-            .bind(run.map(|_| milliseconds(claim.attempt_within())))
+            .bind(run.map(|_| milliseconds(claim.attempt_within)))
             .bind(now)
             .execute(&mut connection.raw)
             .await?;
@@ -403,9 +403,9 @@ impl Table {
 
     /// Reads what somebody else decided, after an end that could not be recorded.
     pub(super) async fn decided(&self, claim: &Claim) -> Result<State, Problem> {
-        let record = self.get(claim.id()).await?;
+        let record = self.get(claim.id).await?;
         let fulfilled = record.is_some_and(|record| {
-            record.state == State::Fulfilled && record.promoter == claim.promoter()
+            record.state == State::Fulfilled && record.promoter == claim.promoter
         });
         if fulfilled { Ok(State::Fulfilled) } else { Err(Problem::Lost) }
     }
@@ -542,7 +542,7 @@ impl fmt::Debug for Table {
 
 /// Answers what the record alone decides: no attempt begins.
 fn no_attempt<Tx>(known: Option<Known>, claim: &Claim) -> Option<Begin<Tx>> {
-    match (decide(known, claim), known) {
+    match (decide(known, claim, drop), known) {
         (Begin::InDoubt { .. }, Some((State::Started, ..))) => Some(Begin::Busy),
         (Begin::Run { .. } | Begin::InDoubt { .. }, _) => None,
         (Begin::Fulfilled, _) => Some(Begin::Fulfilled),

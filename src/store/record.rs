@@ -6,111 +6,64 @@ use std::{
 
 use crate::event::{Amount, Fulfilment, FulfilmentId, PromoterId, Unit};
 
-/// The longest unit or customer id in a record, in characters.
+// The longest texts in a record, in characters.
 const LONGEST_WORD: usize = 255;
-
-/// The longest reason in a record, in characters.
 const LONGEST_REASON: usize = 300;
 
 /// The longest namespace, in bytes.
 const LONGEST_NAMESPACE: usize = 200;
 
-/// Default limit of one attempt.
-const ATTEMPT_WITHIN: Duration = Duration::from_secs(60);
-
 /// Describes a fulfilment to a store: what identifies it and explains it to an operator.
 ///
-/// The body, secrets and e-mail addresses cannot reach a store, because a claim has none.
+/// The body, secrets and e-mail addresses cannot reach a store, because they are not here.
 ///
 /// ```
-/// use tower_firstpromoter::{event::Fulfilment, store::Claim};
+/// use std::time::{Duration, SystemTime};
+/// use tower_firstpromoter::{event::Fulfilment, store::{Claim, Record, State}};
 ///
 /// let fulfilment = Fulfilment::decode(r#"{
 ///     "event": { "type": "fulfilment_pending" },
 ///     "data": { "id": 2429153, "amount": 3, "unit": "credits", "promoter": { "id": 7, "cust_id": "ada" } }
 /// }"#)?;
 /// let claim = Claim::new(&fulfilment);
-/// assert_eq!((claim.id().get(), claim.promoter().get()), (2429153, 7));
-/// assert_eq!((claim.amount().to_string(), claim.unit().as_str()), ("3".into(), "credits"));
-/// assert_eq!(claim.cust_id(), Some("ada"));
+/// assert_eq!((claim.id.get(), claim.promoter.get()), (2429153, 7));
+/// assert_eq!((claim.amount.to_string(), claim.unit.as_str()), ("3".into(), "credits"));
+/// assert_eq!(claim.cust_id.as_deref(), Some("ada"));
+/// assert_eq!(claim.attempt_within, Duration::from_secs(60));
+///
+/// let record = Record::new(&claim, SystemTime::now());
+/// assert_eq!((record.state, record.attempts), (State::Started, 0));
 /// # Ok::<(), tower_firstpromoter::event::DecodeError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Claim {
-    id: FulfilmentId,
-    unit: Unit,
-    amount: Amount,
-    promoter: PromoterId,
-    cust_id: Option<String>,
-    attempt_within: Duration,
+    /// The fulfilment's id.
+    pub id: FulfilmentId,
+    /// The unit, at most 255 characters of it.
+    pub unit: Unit,
+    /// The amount.
+    pub amount: Amount,
+    /// The promoter's id.
+    pub promoter: PromoterId,
+    /// The application's own id of the promoter, at most 255 characters of it.
+    pub cust_id: Option<String>,
+    /// The limit of the handler's run, from the return of [`Store::begin`](super::Store::begin).
+    pub attempt_within: Duration,
 }
 
 impl Claim {
     /// Describes `fulfilment`, for an attempt of at most 60 seconds. See [`Claim`] for an example.
     pub fn new(fulfilment: &Fulfilment) -> Self {
+        let promoter = &fulfilment.promoter;
         Self {
             id: fulfilment.id,
-            unit: match &fulfilment.unit {
-                Unit::Other(unit) => Unit::from(shortened(unit, LONGEST_WORD)),
-                unit => unit.clone(),
-            },
+            unit: shortened(fulfilment.unit.as_str(), LONGEST_WORD).into(),
             amount: fulfilment.amount,
-            promoter: fulfilment.promoter.id,
-            cust_id: fulfilment
-                .promoter
-                .cust_id
-                .as_deref()
-                .map(|text| shortened(text, LONGEST_WORD).to_owned()),
-            attempt_within: ATTEMPT_WITHIN,
+            promoter: promoter.id,
+            cust_id: promoter.cust_id.as_deref().map(|id| shortened(id, LONGEST_WORD).to_owned()),
+            attempt_within: Duration::from_secs(60),
         }
-    }
-
-    /// Sets the limit of the attempt, as [`Webhook::attempt_within`](crate::Webhook::attempt_within)
-    /// does.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use tower_firstpromoter::{event::Fulfilment, store::Claim};
-    /// # let fulfilment = Fulfilment::decode(r#"{"event":{"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7}}}"#).unwrap();
-    /// let claim = Claim::new(&fulfilment).with_attempt_within(Duration::from_secs(5));
-    /// assert_eq!(claim.attempt_within(), Duration::from_secs(5));
-    /// ```
-    #[must_use]
-    pub fn with_attempt_within(mut self, limit: Duration) -> Self {
-        self.attempt_within = limit;
-        self
-    }
-
-    /// Returns the fulfilment's id. See [`Claim`] for an example, also of the next four.
-    pub fn id(&self) -> FulfilmentId {
-        self.id
-    }
-
-    /// Returns the unit, at most 255 characters of it.
-    pub fn unit(&self) -> &Unit {
-        &self.unit
-    }
-
-    /// Returns the amount.
-    pub fn amount(&self) -> Amount {
-        self.amount
-    }
-
-    /// Returns the promoter's id.
-    pub fn promoter(&self) -> PromoterId {
-        self.promoter
-    }
-
-    /// Returns the application's own id of the promoter, at most 255 characters of it.
-    pub fn cust_id(&self) -> Option<&str> {
-        self.cust_id.as_deref()
-    }
-
-    /// Returns the limit of the attempt: from the return of [`Store::begin`](super::Store::begin), the
-    /// handler runs for at most this long. See
-    /// [`with_attempt_within`](Claim::with_attempt_within) for an example.
-    pub fn attempt_within(&self) -> Duration {
-        self.attempt_within
     }
 }
 
@@ -141,8 +94,7 @@ pub enum Begin<Tx> {
     Mismatch,
 }
 
-/// How an attempt ended, given to [`Store::end`](super::Store::end). See [`Store`](super::Store) for
-/// an example.
+/// How an attempt ended. See [`Store`](super::Store) for an example.
 ///
 /// The reasons go to the record as they are, at most 300 characters of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,19 +146,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// Creates the record of a first attempt that begins at `now`, for implementations of
-    /// [`Store`](super::Store).
-    ///
-    /// ```
-    /// use std::time::SystemTime;
-    /// use tower_firstpromoter::store::{Record, State};
-    /// # use tower_firstpromoter::{event::Fulfilment, store::Claim};
-    /// # let fulfilment = Fulfilment::decode(r#"{"event":{"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7}}}"#).unwrap();
-    /// # let claim = Claim::new(&fulfilment);
-    ///
-    /// let record = Record::new(&claim, SystemTime::now());
-    /// assert_eq!((record.state, record.attempts), (State::Started, 0));
-    /// ```
+    /// Creates the record of a first attempt that begins at `now`, for stores of your own: started,
+    /// with no run counted. See [`Claim`] for an example.
     pub fn new(claim: &Claim, now: SystemTime) -> Self {
         Self {
             id: claim.id,
@@ -223,7 +164,11 @@ impl Record {
     }
 }
 
-/// The state of a record. See [`as_str`](State::as_str) for an example.
+/// The state of a record.
+///
+/// ```
+/// assert_eq!(tower_firstpromoter::store::State::InDoubt.as_str(), "in_doubt");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {
@@ -240,13 +185,7 @@ pub enum State {
 }
 
 impl State {
-    /// Returns the state as the stores of this crate write it.
-    ///
-    /// ```
-    /// use tower_firstpromoter::store::State;
-    ///
-    /// assert_eq!(State::InDoubt.as_str(), "in_doubt");
-    /// ```
+    /// Returns the state as the stores of this crate write it. See [`State`] for an example.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Started => "started",
@@ -271,19 +210,8 @@ impl fmt::Display for State {
     }
 }
 
-/// The error of a namespace that is longer than 200 bytes or has a control character.
-///
-/// ```
-/// use tower_firstpromoter::store::MemoryStore;
-///
-/// # #[cfg(feature = "redb")] {
-/// # use tower_firstpromoter::store::RedbStore;
-/// # let dir = tempfile::tempdir().unwrap();
-/// # let store = RedbStore::open(dir.path().join("fulfilments.redb")).unwrap();
-/// let error = store.namespace("a".repeat(201)).unwrap_err();
-/// assert_eq!(error.to_string(), "a namespace has at most 200 bytes and no control characters");
-/// # }
-/// ```
+/// The error of a namespace that is longer than 200 bytes or has a control character. See `RedbStore`
+/// for an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a namespace has at most {LONGEST_NAMESPACE} bytes and no control characters")]
 pub struct InvalidNamespace(());
@@ -296,40 +224,6 @@ pub(super) fn namespace(account: &str) -> Result<Arc<str>, InvalidNamespace> {
     Ok(account.into())
 }
 
-/// Decides what a record allows while no attempt is running.
-pub(super) fn decide(known: Option<(State, PromoterId, u32)>, claim: &Claim) -> Begin<()> {
-    let Some((state, promoter, attempts)) = known else {
-        return Begin::Run { tx: (), attempt: 1 };
-    };
-    let attempt = attempts.saturating_add(1);
-    // A fulfilment that never ran may be forged, with any promoter: it must not block the real one.
-    let ran = attempts > 0 || state != State::Failed;
-    match state {
-        _ if promoter != claim.promoter && ran => Begin::Mismatch,
-        State::Fulfilled => Begin::Fulfilled,
-        State::Started | State::InDoubt => Begin::InDoubt { tx: (), attempt },
-        State::Pending | State::Failed => Begin::Run { tx: (), attempt },
-    }
-}
-
-impl Begin<()> {
-    /// Puts the right to run into the answer, made by `with` from the attempt's number and whether
-    /// it begins in doubt.
-    pub(super) fn with<Tx>(self, with: impl FnOnce(Attempt) -> Tx) -> Begin<Tx> {
-        match self {
-            Self::Run { attempt, .. } => {
-                Begin::Run { tx: with(Attempt { number: attempt, in_doubt: false }), attempt }
-            }
-            Self::InDoubt { attempt, .. } => {
-                Begin::InDoubt { tx: with(Attempt { number: attempt, in_doubt: true }), attempt }
-            }
-            Self::Fulfilled => Begin::Fulfilled,
-            Self::Busy => Begin::Busy,
-            Self::Mismatch => Begin::Mismatch,
-        }
-    }
-}
-
 /// What a `Tx` remembers of its begin.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempt {
@@ -337,6 +231,25 @@ pub(super) struct Attempt {
     pub(super) number: u32,
     /// Whether it began in doubt.
     pub(super) in_doubt: bool,
+}
+
+/// Decides what a record allows while no attempt is running; `right` makes the right to run one.
+pub(super) fn decide<Tx>(
+    known: Option<(State, PromoterId, u32)>,
+    claim: &Claim,
+    right: impl FnOnce(Attempt) -> Tx,
+) -> Begin<Tx> {
+    let (state, promoter, attempts) = known.unwrap_or((State::Failed, claim.promoter, 0));
+    let attempt = attempts.saturating_add(1);
+    let tx = |in_doubt| right(Attempt { number: attempt, in_doubt });
+    // A fulfilment that never ran may be forged, with any promoter: it must not block the real one.
+    let ran = attempts > 0 || state != State::Failed;
+    match state {
+        _ if promoter != claim.promoter && ran => Begin::Mismatch,
+        State::Fulfilled => Begin::Fulfilled,
+        State::Started | State::InDoubt => Begin::InDoubt { tx: tx(true), attempt },
+        State::Pending | State::Failed => Begin::Run { tx: tx(false), attempt },
+    }
 }
 
 /// What to record of an end.
@@ -370,43 +283,55 @@ impl Attempt {
 /// The reason of an attempt that never ended.
 pub(super) const CUT_OFF: &str = "the attempt was cut off";
 
-/// What a journal of one process does to its records, which no other process changes.
 impl Record {
-    /// Decides on an attempt and records that it begins.
-    pub(super) fn begun(
-        before: Option<Self>,
+    /// Returns what decides on an attempt.
+    pub(super) fn known(&self) -> (State, PromoterId, u32) {
+        (self.state, self.promoter, self.attempts)
+    }
+
+    // What follows is for journals of one process, whose records no other process changes.
+
+    /// Decides on an attempt, and records that it begins if it does.
+    pub(super) fn begin<Tx>(
+        record: &mut Option<Self>,
         claim: &Claim,
-        now: SystemTime,
-    ) -> (Begin<()>, Option<Self>) {
-        let before = before.map(|record| record.shown(false));
-        let known = before.as_ref().map(|record| (record.state, record.promoter, record.attempts));
-        let answer = decide(known, claim);
-        let mut record = Self::new(claim, now);
-        if let Some(before) = before {
-            record.first_seen = before.first_seen;
-            record.attempts = before.attempts;
-            record.reason = before.reason;
+        right: impl FnOnce(Attempt) -> Tx,
+    ) -> Begin<Tx> {
+        let answer = decide(record.as_ref().map(Self::known), claim, right);
+        let (attempts, in_doubt) = match &answer {
+            Begin::Run { attempt, .. } => (*attempt, false),
+            Begin::InDoubt { attempt, .. } => (attempt - 1, true),
+            _ => return answer,
+        };
+        let mut begun = Self { attempts, ..Self::new(claim, SystemTime::now()) };
+        if let Some(before) = record.take() {
+            begun.first_seen = before.first_seen;
+            begun.reason = before.shown(false).reason.filter(|_| in_doubt);
         }
-        match answer {
-            Begin::Run { attempt, .. } => {
-                record.attempts = attempt;
-                record.reason = None;
-                (answer, Some(record))
-            }
-            Begin::InDoubt { .. } => (answer, Some(record)),
-            Begin::Fulfilled | Begin::Busy | Begin::Mismatch => (answer, None),
-        }
+        *record = Some(begun);
+        answer
     }
 
     /// Records how the attempt ended.
-    pub(super) fn end(&mut self, attempt: Attempt, end: End, now: SystemTime) {
+    pub(super) fn end(&mut self, attempt: Attempt, end: End) {
         let ended = attempt.ended(end, false);
         self.state = ended.state;
         self.attempts = ended.attempts;
-        self.changed = now;
+        self.changed = SystemTime::now();
         if ended.reason.is_some() || ended.state != State::InDoubt {
             self.reason = ended.reason;
         }
+    }
+
+    /// Resolves the doubt of a record that no attempt holds. Returns whether there was one.
+    pub(super) fn resolve(&mut self, fulfilled: bool) -> bool {
+        let in_doubt = matches!(self.state, State::Started | State::InDoubt);
+        if in_doubt {
+            let (state, reason) = resolved(fulfilled);
+            (self.state, self.reason) = (state, reason.map(str::to_owned));
+            self.changed = SystemTime::now();
+        }
+        in_doubt
     }
 
     /// Shows what is started and held by nobody as in doubt.
@@ -421,11 +346,8 @@ impl Record {
 
 /// The state and the reason of a record after an operator resolved its doubt.
 pub(super) fn resolved(fulfilled: bool) -> (State, Option<&'static str>) {
-    if fulfilled {
-        (State::Fulfilled, None)
-    } else {
-        (State::Failed, Some("resolved: it was not fulfilled"))
-    }
+    let failed = (State::Failed, Some("resolved: it was not fulfilled"));
+    if fulfilled { (State::Fulfilled, None) } else { failed }
 }
 
 fn shortened(text: &str, longest: usize) -> &str {

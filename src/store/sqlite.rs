@@ -30,7 +30,7 @@ use crate::event::FulfilmentId;
 ///
 /// ```
 /// use tower_firstpromoter::{
-///     Access, FulfilIn, Outcome, Webhook, event::Fulfilment, store::{SqliteStore, SqliteTx},
+///     Access, FulfilIn, Outcome, Webhook, event::Fulfilment, store::{SqliteStore, SqliteTx, Store},
 /// };
 ///
 /// struct Credits;
@@ -53,6 +53,8 @@ use crate::event::FulfilmentId;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let store = SqliteStore::new(sqlx::SqlitePool::connect("sqlite::memory:").await?);
+/// let partners = store.clone().namespace("partners")?; // another FirstPromoter account
+/// assert!(store.get(1.into()).await.unwrap_err().to_string().contains("call `create_table`"));
 /// store.create_table().await?; // or add `SqliteStore::SCHEMA` to your migrations
 /// let webhook = Webhook::new(Credits, store, Access::query("key", "at least sixteen bytes")?);
 /// # Ok(()) }
@@ -81,15 +83,16 @@ pub struct SqliteStore {
     queue: Arc<Queue<()>>,
 }
 
-type Turn = Arc<OwnedMutexGuard<()>>;
+type Turn = Option<OwnedMutexGuard<()>>;
+type Result<T, E = Problem> = std::result::Result<T, E>;
 
-/// Limit of the wait for a turn.
+/// The limit of the wait for a turn.
 const TURN: Duration = Duration::from_secs(3);
 
 /// How long a statement may take that the handler no longer waits for.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Limit of every verb.
+/// The limit of every method.
 const LIMIT: Duration = Duration::from_secs(7);
 
 // `main`, because a temporary table of the same name would go first.
@@ -105,6 +108,9 @@ const RECORD: &str = "INSERT INTO main.firstpromoter_fulfilments AS f (namespace
     reason = iif(excluded.state = 'in_doubt', coalesce(excluded.reason, f.reason), excluded.reason), \
     changed = excluded.changed WHERE f.state <> 'fulfilled'";
 
+/// Fails if the table is missing or read-only, which `BEGIN IMMEDIATE` does not.
+const TOUCH: &str = "DELETE FROM main.firstpromoter_fulfilments WHERE 0";
+
 const LOST_REASON: &str = "the transaction ended before the handler did: nothing it wrote is kept";
 
 impl SqliteStore {
@@ -119,19 +125,11 @@ impl SqliteStore {
 
     /// Separates the fulfilments of several FirstPromoter accounts, whose ids may be the same.
     /// Default: empty; the first account keeps that, because its records are not found in another
-    /// namespace.
+    /// namespace. See [`SqliteStore`] for an example.
     ///
     /// # Errors
     ///
     /// If it is longer than 200 bytes or has a control character.
-    ///
-    /// ```
-    /// # use tower_firstpromoter::store::{InvalidNamespace, SqliteStore};
-    /// # fn example(pool: sqlx::SqlitePool) -> Result<(), InvalidNamespace> {
-    /// let store = SqliteStore::new(pool);
-    /// let (ours, partners) = (store.clone().namespace("ours")?, store.namespace("partners")?);
-    /// # Ok(()) }
-    /// ```
     pub fn namespace(self, account: impl AsRef<str>) -> Result<Self, InvalidNamespace> {
         Ok(Self { namespace: record::namespace(account.as_ref())?, ..self })
     }
@@ -142,60 +140,41 @@ impl SqliteStore {
     ///
     /// If the database is out of reach, read-only, or busy for too long.
     pub async fn create_table(&self) -> Result<(), SqliteError> {
-        within(async {
-            Ok(self.write(self.turn().await?, Self::SCHEMA).await?.finish(true).await?)
-        })
-        .await
+        let create = raw_sql(AssertSqlSafe(format!("{}; {TOUCH}", Self::SCHEMA)));
+        within(async { Ok(create.execute(&self.pool).await.map(drop)?) }).await
     }
 
-    async fn turn(&self) -> Result<Turn, Problem> {
+    async fn turn(&self) -> Result<Turn> {
         let turn = timeout(TURN, Arc::clone(&self.queue).lock_owned()).await;
-        turn.map(Arc::new).map_err(|_elapsed| Problem::Busy)
+        turn.map(Some).map_err(|_elapsed| Problem::Busy)
     }
 
-    /// Begins a transaction that only the store can commit, with `first` in it.
-    async fn write(&self, turn: Turn, first: &str) -> Result<Write, Problem> {
-        let (conn, settings) = (Some(self.pool.acquire().await?), String::new());
-        let (gate, interrupt) = (Arc::default(), Arc::default());
-        let mut write = Write { conn, turn, gate, interrupt, settings, ending: false };
-        write.begin(first).await?;
-        Ok(write)
-    }
-
-    async fn find(&self, conn: &mut SqliteConnection, id: FulfilmentId) -> Found {
+    async fn find(&self, conn: &mut SqliteConnection, id: FulfilmentId) -> Result<Option<Record>> {
         let row = query_as(AssertSqlSafe(format!("{ROWS} AND id = ?")));
         let row = row.bind(&*self.namespace).bind(id.to_string()).fetch_optional(conn).await?;
         row.map(sql::record).transpose()
     }
 
-    async fn decide(
-        &self,
-        conn: &mut SqliteConnection,
-        claim: &Claim,
-    ) -> Result<Begin<()>, Problem> {
-        let known = self.find(conn, claim.id()).await?;
-        Ok(decide(known.map(|known| (known.state, known.promoter, known.attempts)), claim))
-    }
-
-    async fn try_begin(&self, claim: &Claim) -> Result<Begin<SqliteTx>, Problem> {
-        if self.held.contains(&self.namespace, claim.id()) {
+    async fn try_begin(&self, claim: &Claim) -> Result<Begin<SqliteTx>> {
+        if self.held.contains(&self.namespace, claim.id) {
             return Ok(Begin::Busy);
         }
         // Most duplicates end here, without the write lock.
-        match self.decide(&mut *self.pool.acquire().await?, claim).await? {
+        let found = self.find(&mut *self.pool.acquire().await?, claim.id).await?;
+        match decide(found.as_ref().map(Record::known), claim, drop) {
             Begin::Fulfilled => return Ok(Begin::Fulfilled),
             Begin::Mismatch => return Ok(Begin::Mismatch),
             _ => {}
         }
-        let Some(held) = self.held.take(&self.namespace, claim.id()) else {
-            return Ok(Begin::Busy);
-        };
-        let mut write = self.write(self.turn().await?, "").await?;
-        let begin = self.decide(write.conn(), claim).await?;
-        Ok(begin.with(|attempt| SqliteTx { write, held, claim: claim.clone(), attempt }))
+        let held = self.held.take(&self.namespace, claim.id);
+        let Some(held) = held else { return Ok(Begin::Busy) };
+        let mut write = Write::begin(&self.pool, self.turn().await?).await?;
+        let found = self.find(write.conn(), claim.id).await?;
+        let tx = |attempt| SqliteTx { write, held, claim: claim.clone(), attempt };
+        Ok(decide(found.as_ref().map(Record::known), claim, tx))
     }
 
-    async fn try_end(&self, tx: SqliteTx, end: End) -> Result<State, Problem> {
+    async fn try_end(&self, tx: SqliteTx, end: End) -> Result<State> {
         let SqliteTx { mut write, held: _until_recorded, claim, attempt } = tx;
         let keeps = matches!(end, End::Fulfilled | End::Pending);
         let mut ended = attempt.ended(end, true);
@@ -204,9 +183,9 @@ impl SqliteStore {
                 // No commit has passed the gate, so nothing took effect.
                 ended = attempt.ended(End::Failed(LOST_REASON.to_owned()), true);
             }
-            let turn = Arc::clone(&write.turn);
+            let turn = write.turn.take();
             write.finish(false).await?;
-            write = self.write(turn, "").await?;
+            write = Write::begin(&self.pool, turn).await?;
         } else if !keeps {
             // Keeps the write lock, so that nobody begins before the doubt is recorded.
             let undo = format!("PRAGMA query_only = OFF; ROLLBACK TO {SAVEPOINT}{:p}", write.gate);
@@ -214,11 +193,11 @@ impl SqliteStore {
         }
         let record = query(RECORD)
             .bind(&*self.namespace)
-            .bind(claim.id().to_string())
-            .bind(claim.unit().as_str())
-            .bind(claim.amount().to_string())
-            .bind(claim.promoter().to_string())
-            .bind(claim.cust_id())
+            .bind(claim.id.to_string())
+            .bind(claim.unit.as_str())
+            .bind(claim.amount.to_string())
+            .bind(claim.promoter.to_string())
+            .bind(&claim.cust_id)
             .bind(ended.state.as_str())
             .bind(i64::from(ended.attempts))
             .bind(ended.reason)
@@ -226,9 +205,9 @@ impl SqliteStore {
         let recorded = record.execute(write.conn()).await?.rows_affected() == 1;
         if !recorded {
             // What became fulfilled meanwhile stays so; a trigger may have swallowed the record, too.
-            let known = self.find(write.conn(), claim.id()).await?;
+            let known = self.find(write.conn(), claim.id).await?;
             let known = known.map(|known| (known.state, known.promoter));
-            if known != Some((State::Fulfilled, claim.promoter())) {
+            if known != Some((State::Fulfilled, claim.promoter)) {
                 return Err(Problem::Lost);
             }
             ended.state = State::Fulfilled;
@@ -238,10 +217,14 @@ impl SqliteStore {
     }
 
     /// Changes the record of a fulfilment, unless an attempt is running, or may be.
-    async fn change(&self, id: FulfilmentId, change: Change<'_>) -> Result<bool, SqliteError> {
+    async fn change(
+        &self,
+        id: FulfilmentId,
+        change: Query<'_, Sqlite, SqliteArguments>,
+    ) -> Result<bool, SqliteError> {
         let Some(_held) = self.held.take(&self.namespace, id) else { return Ok(false) };
         let changed = within(async {
-            let mut write = self.write(self.turn().await?, "").await?;
+            let mut write = Write::begin(&self.pool, self.turn().await?).await?;
             let changed = change.execute(write.conn()).await?.rows_affected() == 1;
             write.finish(true).await?;
             Ok(changed)
@@ -250,13 +233,9 @@ impl SqliteStore {
     }
 }
 
-type Found = Result<Option<Record>, Problem>;
-type Change<'q> = Query<'q, Sqlite, SqliteArguments>;
-
-/// Runs a verb within [`LIMIT`]; what is dropped is undone.
-async fn within<T>(verb: impl Future<Output = Result<T, Problem>>) -> Result<T, SqliteError> {
-    let done = timeout(LIMIT, verb).await;
-    Ok(done.unwrap_or_else(|_elapsed| Err(Problem::TimedOut))?)
+/// Runs a method within [`LIMIT`]; what is dropped is undone.
+async fn within<T>(method: impl Future<Output = Result<T>>) -> Result<T, SqliteError> {
+    Ok(timeout(LIMIT, method).await.unwrap_or(Err(Problem::TimedOut))?)
 }
 
 impl Store for SqliteStore {
@@ -303,6 +282,7 @@ impl fmt::Debug for SqliteStore {
 }
 
 /// A write transaction that only the store can commit.
+#[derive(Default)]
 struct Write {
     conn: Option<PoolConnection<Sqlite>>,
     turn: Turn,
@@ -334,10 +314,12 @@ impl Write {
         raw_sql(AssertSqlSafe(sql)).execute(self.conn()).await.map(drop)
     }
 
-    async fn begin(&mut self, first: &str) -> sqlx::Result<()> {
-        let (gate, rolled_back) = (Arc::clone(&self.gate), Arc::clone(&self.gate));
-        let interrupt = Arc::clone(&self.interrupt);
-        let mut handle = self.conn().lock_handle().await?;
+    async fn begin(pool: &SqlitePool, turn: Turn) -> sqlx::Result<Self> {
+        let mut write = Self::default();
+        (write.conn, write.turn) = (Some(pool.acquire().await?), turn);
+        let (gate, rolled_back) = (Arc::clone(&write.gate), Arc::clone(&write.gate));
+        let interrupt = Arc::clone(&write.interrupt);
+        let mut handle = write.conn().lock_handle().await?;
         handle.set_commit_hook(move || gate.load(SeqCst) == OPEN);
         handle.set_rollback_hook(move || rolled_back.store(LOST, SeqCst));
         handle.set_progress_handler(OPERATIONS, move || !interrupt.load(SeqCst));
@@ -346,13 +328,11 @@ impl Write {
             PRAGMA query_only = %d', synchronous, timeout, query_only) \
             FROM pragma_synchronous, pragma_busy_timeout, pragma_query_only; \
             PRAGMA synchronous = EXTRA; PRAGMA busy_timeout = 1000";
-        let rows = raw_sql(settings).fetch_all(self.conn()).await?;
-        self.settings = rows[0].try_get(0)?;
+        write.settings = raw_sql(settings).fetch_all(write.conn()).await?[0].try_get(0)?;
         // sqlx counts it, so that the handler may nest transactions. `finish` ends it.
-        std::mem::forget(self.conn().begin_with("BEGIN IMMEDIATE").await?);
-        // The DELETE fails if the table is missing or read-only, which BEGIN IMMEDIATE does not.
-        let touch = "DELETE FROM main.firstpromoter_fulfilments WHERE 0";
-        self.run(&format!("{first}; {touch}; SAVEPOINT {SAVEPOINT}{:p}", self.gate)).await
+        std::mem::forget(write.conn().begin_with("BEGIN IMMEDIATE").await?);
+        write.run(&format!("{TOUCH}; SAVEPOINT {SAVEPOINT}{:p}", write.gate)).await?;
+        Ok(write)
     }
 
     /// Waits for the statements whose futures the handler dropped, and interrupts those that take
@@ -370,61 +350,49 @@ impl Write {
     /// Commits or rolls back. Gives the connection back if it is as it was, or else closes it.
     async fn finish(mut self, commit: bool) -> sqlx::Result<()> {
         self.ending = true;
-        let mut finished = Ok(());
-        if commit {
+        let finished = if commit {
             self.gate.fetch_max(OPEN, SeqCst);
-            finished = self.run("COMMIT; BEGIN").await;
-        }
-        if !commit {
-            let _ = self.settle(Duration::ZERO).await;
-        }
-        if !commit || finished.is_err() {
-            // SQLite may have no transaction where sqlx counts one.
-            let _ = self.run("BEGIN").await;
-        }
-        if self.clean().await.is_ok() {
+            self.run("COMMIT").await
+        } else {
+            self.settle(Duration::ZERO).await.or(Ok(()))
+        };
+        if self.clean().await.is_ok_and(|clean| clean) {
             self.conn = None;
         }
         finished
     }
 
-    /// Ends the transaction that there is now, and restores the connection.
-    async fn clean(&mut self) -> sqlx::Result<()> {
-        if self.conn().is_in_transaction() {
-            // sqlx refuses to begin it, therefore rolls back, and counts one less.
-            let _ = self.conn().begin_with("BEGIN").await.map(drop);
-        } else {
-            self.run("ROLLBACK").await?;
-        }
+    /// Rolls back what is left and restores the connection. Returns whether that is certain.
+    async fn clean(&mut self) -> sqlx::Result<bool> {
+        // sqlx counts a transaction until it rolls one back: SQLite needs one here, too.
+        let _ = self.run("BEGIN").await;
+        // Within a transaction that it counts, sqlx refuses this and rolls back.
+        let _ = self.conn().begin_with("BEGIN").await.map(drop);
+        // For one that it does not count.
+        let _ = self.run("ROLLBACK").await;
+        // SQLite refuses these within a transaction.
         let settings = std::mem::take(&mut self.settings);
         self.run(&settings).await?;
-        if self.conn().is_in_transaction() {
-            return Err(sqlx::Error::InvalidSavePointStatement);
-        }
         let mut handle = self.conn().lock_handle().await?;
         handle.remove_commit_hook();
         handle.remove_rollback_hook();
         handle.remove_progress_handler();
-        Ok(())
+        drop(handle);
+        Ok(!self.conn().is_in_transaction())
     }
 }
 
 impl Drop for Write {
     fn drop(&mut self) {
-        let Some(conn) = self.conn.take() else { return };
+        if self.conn.is_none() {
+            return;
+        }
+        let mut write = std::mem::take(self);
+        // A runtime that ends drops it again.
+        let ending = std::mem::replace(&mut write.ending, true);
         match Handle::try_current() {
-            Ok(runtime) if !self.ending => {
-                let write = Self {
-                    conn: Some(conn),
-                    turn: Arc::clone(&self.turn),
-                    gate: Arc::clone(&self.gate),
-                    interrupt: Arc::clone(&self.interrupt),
-                    settings: std::mem::take(&mut self.settings),
-                    ending: true,
-                };
-                drop(runtime.spawn(write.finish(false)));
-            }
-            _ => drop(conn.detach()), // which closes it
+            Ok(runtime) if !ending => drop(runtime.spawn(write.finish(false))),
+            _ => drop(write.conn.take().map(PoolConnection::detach)), // which closes it
         }
     }
 }
@@ -463,16 +431,7 @@ impl fmt::Debug for SqliteTx {
     }
 }
 
-/// The error of [`SqliteStore`].
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")] async fn main() {
-/// use tower_firstpromoter::store::{SqliteStore, Store};
-///
-/// let store = SqliteStore::new(sqlx::SqlitePool::connect("sqlite::memory:").await.unwrap());
-/// assert!(store.get(1.into()).await.unwrap_err().to_string().contains("call `create_table`"));
-/// # }
-/// ```
+/// The error of a [`SqliteStore`], which has an example.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct SqliteError(#[from] Problem);

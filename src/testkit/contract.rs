@@ -116,15 +116,15 @@ pub async fn namespace_contract<S: Store>(one: &S, other: &S) {
     other.end(&claim, tx, End::InDoubt("timed out".to_owned()), State::InDoubt).await;
     one.fulfilled(&claim, NAMESPACES).await;
     let listed = ok(one.one.open(usize::MAX).await);
-    let apart = listed.iter().all(|record| record.id != claim.id());
+    let apart = listed.iter().all(|record| record.id != claim.id);
     NAMESPACES.check(apart, &claim, "one lists a doubt of the other");
-    NAMESPACES.check(!ok(one.one.resolve(claim.id(), true).await), &claim, "one resolved it");
-    NAMESPACES.check(ok(one.one.forget(claim.id()).await), &claim, "one did not know its own");
+    NAMESPACES.check(!ok(one.one.resolve(claim.id, true).await), &claim, "one resolved it");
+    NAMESPACES.check(ok(one.one.forget(claim.id).await), &claim, "one did not know its own");
     let (tx, attempt) = other.doubt(&claim, NAMESPACES).await;
     NAMESPACES.check(attempt == 2, &claim, "one made the other forget");
     other.end(&claim, tx, End::Fulfilled, State::Fulfilled).await;
     drop(one.run(&claim, NAMESPACES).await);
-    let _ = (one.one.forget(claim.id()).await, other.one.forget(claim.id()).await);
+    let _ = (one.one.forget(claim.id).await, other.one.forget(claim.id).await);
 }
 
 const ONE_ATTEMPT: Promise = Promise("promise 1, one attempt at a time");
@@ -155,7 +155,7 @@ impl Promise {
 
     #[track_caller]
     fn broken(&self, claim: &Claim, how: impl fmt::Display) -> ! {
-        panic!("the store breaks {}: {how}. Fulfilment {}", self.0, claim.id())
+        panic!("the store breaks {}: {how}. Fulfilment {}", self.0, claim.id)
     }
 
     #[track_caller]
@@ -229,12 +229,12 @@ impl<S: Store> Kit<S> {
         let said = ok(self.one.end(tx, end).await);
         let left = format_args!("`end` with {ended} left {said} where {state} was right");
         promise.check(said == state, claim, left);
-        let Some(record) = ok(self.two.get(claim.id()).await) else {
+        let Some(record) = ok(self.two.get(claim.id).await) else {
             DURABLE.broken(claim, format_args!("{said} is not there for a second connection"))
         };
         let read = format_args!("{said} is {} for a second connection", record.state);
         DURABLE.check(record.state == said, claim, read);
-        let same = ok(self.one.get(claim.id()).await).as_ref() == Some(&record);
+        let same = ok(self.one.get(claim.id).await).as_ref() == Some(&record);
         DURABLE.check(same, claim, "two connections read different records");
         record
     }
@@ -279,7 +279,7 @@ impl<S: Store> Kit<S> {
                         Some(answer) => NEVER_CLEAN.wrong(&claim, &answer, "`InDoubt`"),
                     }
                 }
-                let record = ok(self.two.get(claim.id()).await);
+                let record = ok(self.two.get(claim.id).await);
                 let shown = record.is_some_and(|record| record.state == State::InDoubt);
                 NEVER_CLEAN.check(shown, &claim, "`get` does not show the doubt");
             }
@@ -291,7 +291,7 @@ impl<S: Store> Kit<S> {
 
     /// One fulfilment through every end, with other facts each time.
     async fn ends(&self) {
-        let id = self.claim().id().get();
+        let id = self.claim().id.get();
         let text = |text: &str| text.to_owned();
         let interrupted = self.interrupted_state();
         let mut seen: Option<Record> = None;
@@ -333,7 +333,7 @@ impl<S: Store> Kit<S> {
             let record = self.end(&claim, tx, end, state).await;
             LAST_ASKED.check(
                 (&record.unit, record.amount, record.cust_id.as_deref(), record.promoter)
-                    == (claim.unit(), claim.amount(), claim.cust_id(), claim.promoter()),
+                    == (&claim.unit, claim.amount, claim.cust_id.as_deref(), claim.promoter),
                 &claim,
                 format_args!("{record:?}, after {claim:?}"),
             );
@@ -370,7 +370,7 @@ impl<S: Store> Kit<S> {
                 (State::InDoubt, Begin::InDoubt { tx, .. }) => {
                     // An earlier attempt had fulfilled it: the one that learns it is no run.
                     let said = ok(self.two.end(tx, End::WasFulfilled).await);
-                    let record = ok(self.one.get(claim.id()).await);
+                    let record = ok(self.one.get(claim.id).await);
                     let attempts = record.map(|record| (record.state, record.attempts));
                     let right = said == State::Fulfilled && attempts == Some((said, 1));
                     LAST_ASKED.check(right, &claim, format_args!("{attempts:?} after 1 run"));
@@ -407,7 +407,7 @@ impl<S: Store> Kit<S> {
             // (A transactional store may have no other connection as long as an attempt runs.)
             for store in [&self.one, &self.two] {
                 if self.kind == Kind::Journal {
-                    let state = ok(store.get(claim.id()).await).map(|record| record.state);
+                    let state = ok(store.get(claim.id).await).map(|record| record.state);
                     let doubted = state == Some(State::InDoubt);
                     NEVER_CLEAN.check(!doubted, &claim, "it is in doubt as it runs");
                     let traced = state == Some(State::Started);
@@ -422,7 +422,7 @@ impl<S: Store> Kit<S> {
 
     async fn one_account(&self) {
         let ours = self.claim();
-        let theirs = claim(ours.id().get(), 8, "3", "credits", "user-8");
+        let theirs = claim(ours.id.get(), 8, "3", "credits", "user-8");
         // What never ran may be forged: it must block nobody.
         let (tx, _) = self.run(&theirs, ONE_ACCOUNT).await;
         self.end(&theirs, tx, End::NotRun("not confirmed".to_owned()), State::Failed).await;
@@ -447,7 +447,7 @@ impl<S: Store> Kit<S> {
                 Begin::Mismatch => {}
                 answer => ONE_ACCOUNT.wrong(&ours, &answer, "`Mismatch`"),
             }
-            let unchanged = ok(self.one.get(ours.id()).await) == Some(record);
+            let unchanged = ok(self.one.get(ours.id).await) == Some(record);
             ONE_ACCOUNT.check(unchanged, &ours, "a `Mismatch` changes the record");
             if state == State::InDoubt {
                 tx = Some(self.doubt(&ours, ONE_ACCOUNT).await.0);
@@ -461,7 +461,7 @@ impl<S: Store> Kit<S> {
         for text in
             ["", " ", "\0", "a\0b", "\u{1}\u{7f}\r\n\t", "'; \"\\ %s {} $1", "Дя ş 漢 ﷽", &long]
         {
-            let asked = claim(self.claim().id().get(), 7, "1", &format!("x{text}"), text);
+            let asked = claim(self.claim().id.get(), 7, "1", &format!("x{text}"), text);
             for (end, state) in [
                 (End::Failed(text.to_owned()), State::Failed),
                 (End::NotRun(text.to_owned()), State::Failed),
@@ -480,7 +480,7 @@ impl<S: Store> Kit<S> {
                     Ok(left) => TEXTS.broken(&asked, format_args!("{left} with {text:.20?}")),
                     Err(error) => TEXTS.broken(&asked, format_args!("{error} with {text:.20?}")),
                 }
-                let Some(record) = ok(self.two.get(asked.id()).await) else {
+                let Some(record) = ok(self.two.get(asked.id).await) else {
                     TEXTS.broken(&asked, format_args!("there is no record with {text:.20?}"))
                 };
                 let state_is = format_args!("{} with {text:.20?}", record.state);
@@ -490,7 +490,7 @@ impl<S: Store> Kit<S> {
                 let short = |found: &str, given: &str, longest: usize| {
                     (given.starts_with(found) || !plain) && found.chars().count() <= longest
                 };
-                let shortened = short(record.unit.as_str(), asked.unit().as_str(), 255)
+                let shortened = short(record.unit.as_str(), asked.unit.as_str(), 255)
                     && short(record.cust_id.as_deref().unwrap_or_default(), text, 255)
                     && short(record.reason.as_deref().unwrap_or_default(), text, 300);
                 let altered = format_args!("neither shortened nor left out: {record:?}");
@@ -533,7 +533,7 @@ impl<S: Store> Kit<S> {
 
     async fn resolve_and_forget(&self) {
         let claim = self.claim();
-        let id = claim.id();
+        let id = claim.id;
         let doubt = || End::InDoubt("timed out".to_owned());
         let refused = async |state: &str, forgets: bool| {
             for fulfilled in [true, false] {
@@ -614,9 +614,9 @@ impl<S: Store> Kit<S> {
             let all = ok(store.open(usize::MAX).await);
             let newest_first = all.is_sorted_by(|one, next| one.changed >= next.changed);
             OPEN.check(newest_first, running, "the latest change does not come first");
-            let ours = |record: &&Record| claims.iter().any(|claim| claim.id() == record.id);
+            let ours = |record: &&Record| claims.iter().any(|claim| claim.id == record.id);
             let (started, ended): (Vec<_>, _) =
-                all.iter().filter(ours).partition(|record| record.id == running.id());
+                all.iter().filter(ours).partition(|record| record.id == running.id);
             let listed = ended.into_iter().eq(&expected);
             OPEN.check(listed, running, "it lists other records than those that are not fulfilled");
             let started: Vec<_> = started.iter().map(|record| record.state).collect();
@@ -640,7 +640,7 @@ impl<S: Store> Kit<S> {
         let (tx, _) = self.run(&low, IDS).await;
         self.end(&low, tx, End::Fulfilled, State::Fulfilled).await;
         for bit in [21, 31, 32, 53, 63] {
-            let other = claim(low.id().get() ^ (1 << bit), 7, "1", "credits", "user-7");
+            let other = claim(low.id.get() ^ (1 << bit), 7, "1", "credits", "user-7");
             match self.one.begin(&other).await {
                 Ok(Begin::Run { tx, .. }) => {
                     self.end(&other, tx, End::Failed(String::new()), State::Failed).await;
@@ -648,7 +648,7 @@ impl<S: Store> Kit<S> {
                 Ok(answer) => IDS.wrong(&other, &answer, "`Run`"),
                 Err(_refused) => {}
             }
-            let _ = self.one.forget(other.id()).await;
+            let _ = self.one.forget(other.id).await;
         }
         self.fulfilled(&low, IDS).await;
     }
@@ -737,7 +737,7 @@ impl<S: Store> Kit<S> {
                 let (tx, _) = self.doubt(claim, FOR_GOOD).await;
                 self.end(claim, tx, End::WasFulfilled, State::Fulfilled).await;
             } else {
-                FOR_GOOD.check(ok(self.one.resolve(claim.id(), true).await), claim, "not resolved");
+                FOR_GOOD.check(ok(self.one.resolve(claim.id, true).await), claim, "not resolved");
             }
         }
         // In a crowd, too: a duplicate is not `Busy` because another one is looked up.
@@ -763,7 +763,7 @@ impl<S: Store> Kit<S> {
         self.end(&in_doubt, tx, End::InDoubt("timed out".to_owned()), State::InDoubt).await;
         let (tx, _) = self.run(&cut_off, TRACE).await;
         if self.kind == Kind::Journal {
-            let recorded = ok(self.two.get(cut_off.id()).await).is_some();
+            let recorded = ok(self.two.get(cut_off.id).await).is_some();
             TRACE.check(recorded, &cut_off, "a second connection does not see that it began");
         }
         drop(tx);
@@ -797,7 +797,9 @@ fn claim(id: u64, promoter: u64, amount: &str, unit: &str, cust_id: &str) -> Cla
         },
     });
     match Fulfilment::decode(body.to_string()) {
-        Ok(fulfilment) => Claim::new(&fulfilment).with_attempt_within(Duration::from_secs(1)),
+        Ok(fulfilment) => {
+            Claim { attempt_within: Duration::from_secs(1), ..Claim::new(&fulfilment) }
+        }
         Err(error) => panic!("the kit's own payload is wrong: {error}"),
     }
 }

@@ -1,6 +1,6 @@
 //! Runs one delivery, from its head to its answer.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, header};
@@ -70,8 +70,7 @@ pub(super) async fn deliver<B>(
 where
     B: Body + Send + 'static,
 {
-    let settings = Arc::clone(&webhook.settings);
-    let mut delivery = Delivery::new(&settings, &span);
+    let mut delivery = Delivery::new(&webhook.settings, &span);
     match delivery.run(&webhook, request, pass).await {
         Ok(request) => {
             // The application answers it: report neither an answer nor a hang-up.
@@ -110,20 +109,20 @@ impl<'a> Delivery<'a> {
         let (head, body) = request.into_parts();
         self.admitted(admit(&head, settings)?);
         // Kept without need, the head would keep the transport's buffer from being reused.
-        let head = (pass || settings.access.judges_body()).then_some(head);
+        let head = (pass || settings.access.judges_body()).then(|| Box::new(head));
 
         let bytes = timeout_at(self.deadline, read(body, settings.body_limit))
             .await
             .map_err(|_elapsed| Verdict::BodyTimeout)??;
         if settings.access.judges_body() {
-            self.admitted(settings.access.admit_body(head.as_ref(), &bytes)?);
+            self.admitted(settings.access.admit_body(head.as_deref(), &bytes)?);
         }
 
         let fulfilment = match Fulfilment::decode(bytes.clone()) {
             Ok(fulfilment) => fulfilment,
             Err(DecodeError::OtherEvent) => {
                 return match head {
-                    Some(head) if pass => Ok(Request::from_parts(head, bytes)),
+                    Some(head) if pass => Ok(Request::from_parts(*head, bytes)),
                     _ => Err(Verdict::OtherEvent.into()),
                 };
             }

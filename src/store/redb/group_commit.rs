@@ -60,14 +60,15 @@ impl File {
     }
 
     /// Changes one record durably.
-    pub(super) async fn write(
+    pub(super) async fn write<T>(
         &self,
         held: &Held,
-        change: impl FnOnce(&mut Option<Record>) + Send + 'static,
+        change: impl FnOnce(&mut Option<Record>) -> T + Send + 'static,
     ) -> Result<[Option<Record>; 2], RedbError> {
         let (tell, written) = oneshot::channel();
         if let Some((writer, _)) = &self.writer {
-            let _ = writer.send((held.key().clone(), Box::new(change), tell));
+            let change = Box::new(|record: &mut _| drop(change(record)));
+            let _ = writer.send((held.key.clone(), change, tell));
         }
         written.await.unwrap_or(Err(Problem::Stopped)).map_err(RedbError)
     }

@@ -17,7 +17,7 @@ use self::group_commit::{File, guarded};
 use super::{
     Begin, Claim, End, ExternalEffects, InvalidNamespace, Record, State, Store,
     held::{Held, HeldSet},
-    record::{self, Attempt, resolved},
+    record::{self, Attempt},
 };
 use crate::event::{FulfilmentId, PromoterId, Unit};
 
@@ -29,10 +29,8 @@ const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
 /// A journal in one file, for one process, without a server.
 ///
-/// The file must outlive the process: **on an ephemeral disk (Heroku, Cloud Run, a pod without a
-/// volume) it is lost, and what is delivered again runs again.** It must be on a local disk,
-/// because locks on NFS and other network file systems do not hold. Several machines share a
-/// `PostgresJournal`.
+/// The file must outlive the process and be on a local disk: **on an ephemeral disk it is lost, and
+/// what is delivered again runs again**; on a network file system its lock does not hold.
 ///
 /// ```
 /// use tower_firstpromoter::store::RedbStore;
@@ -41,6 +39,7 @@ const CACHE_BYTES: usize = 8 * 1024 * 1024;
 ///
 /// let store = RedbStore::open(path)?;
 /// let partners = store.clone().namespace("partners")?; // another FirstPromoter account
+/// assert!(store.namespace("a".repeat(201)).is_err());
 ///
 /// let error = RedbStore::open("/").unwrap_err();
 /// assert!(error.to_string().starts_with("cannot open `/`: "));
@@ -50,17 +49,9 @@ const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// The attempt is synced to disk before the handler is called, and its end before the `200` is
 /// sent. One thread writes; writes that wait are synced together.
 ///
-/// # For the operator
-///
-/// **Records.** Only the process that has the file open can read it, so it has to offer
-/// [`open`](Store::open) and [`resolve`](Store::resolve), for example on an admin page.
-///
 /// **Errors.** After the first write that fails (a full disk, a bad one), nothing more is written
 /// until the file is opened again, because what is on the disk is not certain. Every fulfilment that
 /// is not yet fulfilled is then answered with `503`. Restart the process once the cause is gone.
-///
-/// **Backups.** Copy the file while the process is stopped, or take a snapshot of the volume. A
-/// restored backup lacks what was fulfilled since, which runs again if it is delivered again.
 ///
 /// **Size.** About 200 bytes a record; none is ever removed. Opening compares the file's checksums,
 /// in about 0.2 seconds for 100,000 records; a file damaged after it was closed is an error.
@@ -171,26 +162,23 @@ impl Store for RedbStore {
 
     async fn begin(&self, claim: &Claim) -> Result<Begin<RedbTx>, RedbError> {
         // Duplicates of what is fulfilled write nothing, and are never busy with each other.
-        match Record::begun(self.get(claim.id()).await?, claim, SystemTime::now()).0 {
+        match Record::begin(&mut self.get(claim.id).await?, claim, drop) {
             Begin::Fulfilled => return Ok(Begin::Fulfilled),
             Begin::Mismatch => return Ok(Begin::Mismatch),
             _ => {}
         }
-        let held = self.held.take(&self.namespace, claim.id());
+        let held = self.held.take(&self.namespace, claim.id);
         let Some(held) = held else { return Ok(Begin::Busy) };
-        let (now, begins) = (SystemTime::now(), claim.clone());
-        let change = move |record: &mut Option<Record>| {
-            let (_, begun) = Record::begun(record.clone(), &begins, now);
-            *record = begun.or(record.take());
-        };
-        let [before, _] = self.file.write(&held, change).await?;
-        Ok(Record::begun(before, claim, now).0.with(|attempt| RedbTx { held, attempt }))
+        let begins = claim.clone();
+        let begin = move |record: &mut Option<Record>| Record::begin(record, &begins, drop);
+        let [mut before, _] = self.file.write(&held, begin).await?;
+        Ok(Record::begin(&mut before, claim, |attempt| RedbTx { held, attempt }))
     }
 
     async fn end(&self, tx: RedbTx, end: End) -> Result<State, RedbError> {
         let RedbTx { held, attempt } = tx;
-        let ends = move |it: &mut Record| it.end(attempt, end.clone(), SystemTime::now());
-        let [_, after] = self.file.write(&held, |it| it.iter_mut().for_each(ends)).await?;
+        let ends = move |record: &mut Record| record.end(attempt, end);
+        let [_, after] = self.file.write(&held, move |record| record.as_mut().map(ends)).await?;
         // `held` drops here, after what is written.
         after.map(|it| it.state).ok_or(RedbError(Problem::Unreadable(held.id(), "it is gone")))
     }
@@ -209,21 +197,15 @@ impl Store for RedbStore {
 
     async fn resolve(&self, id: FulfilmentId, fulfilled: bool) -> Result<bool, RedbError> {
         let Some(held) = self.held.take(&self.namespace, id) else { return Ok(false) };
-        let change = move |record: &mut Option<Record>| {
-            let doubt = |it: &Record| it.clone().shown(false).state == State::InDoubt;
-            let (state, reason) = resolved(fulfilled);
-            let (reason, changed) = (reason.map(str::to_owned), SystemTime::now());
-            if let Some(it) = record.take_if(|it| doubt(it)) {
-                *record = Some(Record { state, reason, changed, ..it });
-            }
-        };
-        let [before, after] = self.file.write(&held, change).await?;
+        let resolves = move |record: &mut Record| record.resolve(fulfilled);
+        let [before, after] =
+            self.file.write(&held, move |record| record.as_mut().map(resolves)).await?;
         Ok(before != after)
     }
 
     async fn forget(&self, id: FulfilmentId) -> Result<bool, RedbError> {
         let Some(held) = self.held.take(&self.namespace, id) else { return Ok(false) };
-        let [before, _] = self.file.write(&held, |record| *record = None).await?;
+        let [before, _] = self.file.write(&held, Option::take).await?;
         Ok(before.is_some())
     }
 }
