@@ -984,3 +984,20 @@ async fn a_statement_that_never_ends_is_interrupted() {
     assert_eq!(effects(&pool).await, [(1, 1)]);
     the_application_can_write(&pool, &db.pool().await).await;
 }
+/// Of the second, sqlx's thread ends with the next statement.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_handler_sets_loses_no_doubt_and_does_not_stay() {
+    let (db, pool) = Database::new(SqliteJournalMode::Wal).await;
+    let store = SqliteStore::new(pool_of(1, db.options()).await);
+    for (id, sets) in [(1, "PRAGMA query_only = ON"), (3, "PRAGMA count_changes = ON")] {
+        let mut tx = begin(&store, &claim(id)).await;
+        sqlx::raw_sql(sets).execute(&mut *tx).await.expect("a setting");
+        write(&mut tx, id as i64).await;
+        let doubt = End::InDoubt("who knows".into());
+        assert_eq!(store.end(tx, doubt).await.expect("a record"), State::InDoubt, "{sets}");
+        assert_eq!(told(store.get(id.into()).await.expect("a database")).0, State::InDoubt);
+        assert_eq!(fulfil(&store, id + 1).await, State::Fulfilled, "{sets}");
+    }
+    assert_eq!(effects(&pool).await, [(2, 1), (4, 1)]);
+    the_application_can_write(&pool, &db.pool().await).await;
+}

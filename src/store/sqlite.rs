@@ -178,8 +178,7 @@ impl SqliteStore {
         let SqliteTx { mut write, held: _until_recorded, claim, attempt } = tx;
         let keeps = matches!(end, End::Fulfilled | End::Pending);
         let mut ended = attempt.ended(end, true);
-        write.settle(GRACE).await?;
-        if write.gate.load(SeqCst) == LOST {
+        if write.settle(GRACE).await.is_err() || write.gate.load(SeqCst) == LOST {
             if keeps {
                 // No commit has passed the gate, so nothing took effect.
                 ended = attempt.ended(End::Failed(LOST_REASON.to_owned()), true);
@@ -189,7 +188,8 @@ impl SqliteStore {
             write = Write::begin(&self.pool, turn).await?;
         } else if !keeps {
             // Keeps the write lock, so that nobody begins before the doubt is recorded.
-            write.run(&format!("ROLLBACK TO {SAVEPOINT}{:p}", write.gate)).await?;
+            let undo = format!("PRAGMA query_only = OFF; ROLLBACK TO {SAVEPOINT}{:p}", write.gate);
+            write.run(&undo).await?;
         }
         let record = query(RECORD)
             .bind(&*self.namespace)
@@ -324,8 +324,9 @@ impl Write {
         handle.set_rollback_hook(move || rolled_back.store(LOST, SeqCst));
         handle.set_progress_handler(OPERATIONS, move || !interrupt.load(SeqCst));
         drop(handle);
-        let settings = "SELECT printf('PRAGMA synchronous = %d; PRAGMA busy_timeout = %d', \
-            synchronous, timeout) FROM pragma_synchronous, pragma_busy_timeout; \
+        let settings = "SELECT printf('PRAGMA synchronous = %d; PRAGMA busy_timeout = %d; \
+            PRAGMA query_only = %d', synchronous, timeout, query_only) \
+            FROM pragma_synchronous, pragma_busy_timeout, pragma_query_only; \
             PRAGMA synchronous = EXTRA; PRAGMA busy_timeout = 1000";
         write.settings = raw_sql(settings).fetch_all(write.conn()).await?[0].try_get(0)?;
         // sqlx counts it, so that the handler may nest transactions. `finish` ends it.
