@@ -32,7 +32,7 @@ use webhook_verify::{Provider, Secret, tower::VerifyLayer};
 pub const PATH: &str = "/webhooks/firstpromoter";
 pub const SECRET: &str = "3c1f8a52e97b4d60a8b2";
 /// How many fulfilments the memory store remembers.
-pub const REMEMBERED: u64 = 1_000;
+pub const REMEMBERED: u64 = 100;
 const LIMIT: usize = 256 * 1024;
 const ANSWER: &str = "{\"code\":\"fulfilled\",\"message\":\"It is fulfilled.\"}\n";
 
