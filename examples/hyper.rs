@@ -3,7 +3,7 @@
 //!
 //! `PORT` is the port (default: 3000; 0 picks one), `WEBHOOK_KEY` the secret in the webhook's URL,
 //! `JOURNAL` the journal's file (default: `fulfilments.redb`), and `COUPONS` a directory (default:
-//! `coupons`) that stands for another company's service: it keeps one file for each coupon.
+//! `coupons`) that stands in for another company's service, with one file for each coupon.
 
 use std::{
     convert::Infallible,
@@ -52,7 +52,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if env::var_os("WEBHOOK_KEY").is_none() {
         lines += &format!("WEBHOOK_KEY is not set, so the key is: {key}\n");
     }
-    print!("{lines}"); // all at once: whoever waits for the first line may then hang up
+    print!("{lines}"); // in one write: a reader may close the pipe after the first line
 
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()); // ends connections that never finish a head
@@ -79,7 +79,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         });
     }
     drop(listener);
-    // Senders get their answers, and attempts their end. Whatever takes longer is cut off.
+    // Time for answers and running attempts. Whatever takes longer is cut off.
     let ended = timeout(Duration::from_secs(20), async {
         connections.shutdown().await;
         webhook.close().await;

@@ -64,14 +64,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if env::var_os("WEBHOOK_KEY").is_none() {
         lines += &format!("WEBHOOK_KEY is not set, so the key is: {key}\n");
     }
-    print!("{lines}"); // all at once: whoever waits for the first line may then hang up
+    print!("{lines}"); // in one write: a reader may close the pipe after the first line
 
     let (stop_serving, stopped) = oneshot::channel::<()>();
     let server = axum::serve(listener, app).with_graceful_shutdown(async { drop(stopped.await) });
     let server = tokio::spawn(server.into_future());
     stop.await;
     info!("stopping");
-    // Senders get their answers, and attempts their end. Whatever takes longer is cut off and undone.
+    // Time for answers and running attempts. Whatever takes longer is cut off and undone.
     let ended = timeout(Duration::from_secs(20), async {
         drop(stop_serving);
         drop(server.await);
@@ -96,7 +96,7 @@ impl FulfilIn<SqliteTx> for Credit {
     ) -> Result<Outcome, BoxError> {
         let (Unit::Credits, Some(account)) = (&fulfilment.unit, &fulfilment.promoter.cust_id)
         else {
-            info!("left to a person: not credits, or of nobody this application knows");
+            info!("left pending: not credits, or an unknown user");
             return Ok(Outcome::Pending);
         };
         let credits = fulfilment.amount.whole().filter(|credits| *credits > 0);

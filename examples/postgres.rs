@@ -45,13 +45,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if env::var_os("WEBHOOK_KEY").is_none() {
         lines += &format!("WEBHOOK_KEY is not set, so the key is: {key}\n");
     }
-    print!("{lines}"); // all at once: whoever waits for the first line may then hang up
+    print!("{lines}"); // in one write: a reader may close the pipe after the first line
 
     let (stop_serving, stopped) = oneshot::channel::<()>();
     let server = axum::serve(listener, app).with_graceful_shutdown(async { drop(stopped.await) });
     let server = tokio::spawn(server.into_future());
     stop.await;
-    // Senders get their answers, and attempts their end. Whatever takes longer is cut off and undone.
+    // Time for answers and running attempts. Whatever takes longer is cut off and undone.
     let ended = timeout(Duration::from_secs(20), async {
         drop(stop_serving);
         drop(server.await);
@@ -63,7 +63,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Under a lock, because two that create a table at once get in each other's way.
+/// Under a lock, because two processes that create a table at once conflict.
 const ACCOUNTS: &str = "BEGIN;
     SELECT pg_advisory_xact_lock(2429153);
     CREATE TABLE IF NOT EXISTS accounts (id text PRIMARY KEY, credits bigint NOT NULL);

@@ -1,4 +1,4 @@
-//! The axum application with a FirstPromoter account: deliveries are confirmed with its API, and what
+//! The `axum` example with a FirstPromoter account: deliveries are confirmed by its API, and what
 //! deliveries left open is reconciled, at the start and then regularly.
 //!
 //! `FIRSTPROMOTER_API_KEY` is the account's API key, `FIRSTPROMOTER_API` the API's base URL (default:
@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if env::var_os("WEBHOOK_KEY").is_none() {
         lines += &format!("WEBHOOK_KEY is not set, so the key is: {key}\n");
     }
-    print!("{lines}"); // all at once: whoever waits for the first line may then hang up
+    print!("{lines}"); // in one write: a reader may close the pipe after the first line
 
     let every = Duration::from_secs(or("RECONCILE_EVERY", "3600").parse::<u64>()?.max(1));
     let reconciling = tokio::spawn(reconcile(webhook.clone(), client, every));
@@ -65,7 +65,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let server = tokio::spawn(server.into_future());
     stop.await;
     reconciling.abort(); // the next run goes on where this one was
-    // Senders get their answers, and attempts their end. Whatever takes longer is cut off.
+    // Time for answers and running attempts. Whatever takes longer is cut off.
     let ended = timeout(Duration::from_secs(20), async {
         drop(stop_serving);
         drop(server.await);
@@ -93,7 +93,7 @@ async fn reconcile(webhook: Webhook, client: api::Client, every: Duration) {
     loop {
         runs.tick().await;
         let report = webhook.reconcile(&client).await;
-        let _ = writeln!(io::stdout(), "{report}"); // whoever reads it may have gone
+        let _ = writeln!(io::stdout(), "{report}"); // its reader may be gone
     }
 }
 

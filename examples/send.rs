@@ -4,8 +4,8 @@
 //! cargo run --example send -- 'http://127.0.0.1:3000/webhooks/firstpromoter?key=SECRET' --unit credits
 //! ```
 //!
-//! It fails (exit status 1) if a fulfilment ends with `has_issues`: if its last retry got an error, or
-//! no answer at all.
+//! Exits with status 1 if a fulfilment ends with `has_issues`: its last retry got an error, or no
+//! answer.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -40,7 +40,7 @@ struct Options {
     /// Sends the body in this file as it is.
     #[arg(long, conflicts_with_all = ["id", "amount", "unit", "promoter", "cust_id", "storm"])]
     file: Option<PathBuf>,
-    /// `data.id`. A fulfilment is fulfilled once, so take another id for another one.
+    /// `data.id`. A fulfilment is fulfilled once, so use a new id for a new one.
     #[arg(long, default_value_t = 2_429_153)]
     id: u64,
     /// `data.amount`: any JSON; what is not JSON is sent as a string.

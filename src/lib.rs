@@ -1,8 +1,8 @@
 //! Receives FirstPromoter's fulfilment webhook and fulfils each fulfilment once.
 //!
-//! **A `200` is a statement about money.** To FirstPromoter it says that a fulfilment is fulfilled, for
-//! good; it is no acknowledgement. Here it leaves only when the handler said so and the record of it is
-//! durable.
+//! **A `200` is a statement about money.** It tells FirstPromoter that a fulfilment is fulfilled,
+//! for good; it is not an acknowledgement. This crate sends it only when the handler said so and
+//! the record of it is durable.
 //!
 //! ```
 //! use tower_firstpromoter::{
@@ -43,12 +43,12 @@
 //! | **in doubt** | an attempt began, and whether it took effect is not known |
 //! | **verdict** | how a delivery ended: [`Verdict`], one status and one code |
 //!
-//! # The way of a delivery
+//! # The path of a delivery
 //!
 //! ```text
 //! request
 //!    │
-//! intercept   is this the webhook's path?  ── no ──▶  the inner service, untouched
+//! intercept   another path  ──▶  the inner service, untouched
 //!    │
 //! webhook     authorize   by the head alone             401  405  413  415
 //!    │        read        up to the limit, in time      400  408  413
@@ -57,7 +57,7 @@
 //!    │        attempt     the handler runs              202  500  503
 //! store       begin, end  durable                       200  500  503
 //!    │
-//! verdict     one end, one status, one code
+//! verdict     one status, one code
 //! ```
 //!
 //! # Features
@@ -75,7 +75,7 @@
 //! | `testkit` | a simulated FirstPromoter, and the contract of stores. Not under semver |
 //!
 //! Rust 1.85 and later; 1.90 with `redb`, 1.94 with `postgres` or `sqlite`.
-// The guide speaks of every store, so it is there when all of them are, as on docs.rs.
+// The guide refers to every store, so it needs the features of all, as on docs.rs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
@@ -108,7 +108,7 @@ pub use self::{
     webhook::{Access, InvalidAccess, ReplyBody, Webhook, WebhookFuture},
 };
 
-/// Any error, as handlers and stores report it.
+/// Alias for a type-erased error of a handler or a store.
 ///
 /// ```
 /// use tower_firstpromoter::{BoxError, Outcome, event::Fulfilment, fulfil_fn};

@@ -4,15 +4,15 @@ use http::StatusCode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(feature = "tracing"), allow(dead_code))]
 pub(crate) enum Level {
-    /// Part of every day.
+    /// Routine.
     Info,
-    /// Somebody may have to look.
+    /// An operator may have to act.
     Warn,
-    /// Somebody has to look.
+    /// An operator has to act.
     Error,
 }
 
-/// One row of the table of ends.
+/// One row of the table of verdicts.
 struct Row {
     status: StatusCode,
     code: &'static str,
@@ -28,7 +28,7 @@ macro_rules! table_of_ends {
         $message:literal,
         $log:literal;
     )*) => {
-        /// Every way a delivery can end: one status and one code each.
+        /// How a delivery ended. Each verdict has one status and one code.
         ///
         /// A [`Webhook`](crate::Webhook) puts the verdict into the extensions of its response, for trace
         /// layers, metrics and tests:
@@ -44,8 +44,9 @@ macro_rules! table_of_ends {
         /// # assert_eq!(count(&response), "pending");
         /// ```
         ///
-        /// FirstPromoter distinguishes three: `200` (fulfilled, for good), any other `2xx` (stays
-        /// pending), and everything else (an error: sent again, up to 7 times in the day).
+        /// FirstPromoter distinguishes three answers: `200` (fulfilled, for good), any other `2xx`
+        /// (stays pending), and everything else (an error: sent again, up to 7 times throughout the
+        /// day).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Verdict {
@@ -82,9 +83,9 @@ macro_rules! table_of_ends {
 // The table from which status, code, answer, log level and log line come. `README.md` repeats it for
 // users, and `tests/answers.rs` walks it.
 table_of_ends! {
-    /// `200`: the handler said [`Fulfilled`](crate::Outcome::Fulfilled), now or earlier, and the record
-    /// of it is durable. After a cut-off attempt, `was_fulfilled` or an operator may say it instead.
-    /// Nothing else is a `200`.
+    /// `200`: the handler said [`Fulfilled`](crate::Outcome::Fulfilled), now or earlier, and the
+    /// record of it is durable. For a fulfilment in doubt, `was_fulfilled` or an operator may say
+    /// so instead. Nothing else is a `200`.
     Fulfilled, OK, "fulfilled", Info,
     "It is fulfilled.",
     "fulfilled, and recorded";
@@ -97,7 +98,7 @@ table_of_ends! {
     /// `202`: `data.status` is not `pending`. The handler was not called.
     NotPending, ACCEPTED, "not_pending", Info,
     "data.status is not pending.",
-    "not called: FirstPromoter does not hold it as pending";
+    "handler not called: FirstPromoter does not hold it as pending";
 
     /// `400`: the body ended early or could not be read.
     BodyBroken, BAD_REQUEST, "body_broken", Warn,
@@ -170,17 +171,17 @@ table_of_ends! {
     /// namespaces.
     RecordMismatch, INTERNAL_SERVER_ERROR, "record_mismatch", Error,
     "The record of this id belongs to another promoter.",
-    "not called: the record of this id names another promoter; do two accounts share the store?";
+    "handler not called: the record names another promoter; two accounts may share the store";
 
     /// `503`: FirstPromoter's API does not confirm the fulfilment. The handler was not called.
     NotConfirmed, SERVICE_UNAVAILABLE, "not_confirmed", Error,
     "FirstPromoter's API does not confirm it. Send it again.",
-    "not called: FirstPromoter's API does not confirm the fulfilment";
+    "handler not called: FirstPromoter's API does not confirm the fulfilment";
 
     /// `503`: the store could not record that an attempt begins. The handler was not called.
     StoreUnavailable, SERVICE_UNAVAILABLE, "store_unavailable", Error,
     "The store is unavailable. Send it again.",
-    "not called: the store is unavailable";
+    "handler not called: the store is unavailable";
 
     /// `503`: the attempt ended, but the store could not record how.
     NotRecorded, SERVICE_UNAVAILABLE, "not_recorded", Error,
@@ -190,12 +191,12 @@ table_of_ends! {
     /// `503`: the limit of attempts that run at once is reached.
     Overloaded, SERVICE_UNAVAILABLE, "overloaded", Error,
     "Too many attempts are running. Send it again.",
-    "not called: the limit of attempts that run at once is reached";
+    "handler not called: the limit of attempts that run at once is reached";
 
     /// `503`: the webhook is closed.
     ShuttingDown, SERVICE_UNAVAILABLE, "shutting_down", Warn,
     "The application is shutting down. Send it again.",
-    "not called: the webhook is closed";
+    "handler not called: the webhook is closed";
 }
 
 impl Verdict {

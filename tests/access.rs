@@ -1,8 +1,8 @@
 //! "Anyone could send themselves free months."
 //!
-//! Who is admitted by each kind of [`Access`], and by which of its secrets: right, wrong, missing,
-//! doubled and rotated ones, however they are spelt. Of those who are not admitted, no byte of the
-//! body is read. A secret that could be guessed, or never match, is refused when it is given.
+//! Which deliveries each kind of [`Access`] admits, and by which of its secrets: right, wrong,
+//! missing, repeated and rotated ones, in every spelling. Of a refused delivery no byte of the body
+//! is read. A secret that could be guessed or never match is refused when the `Access` is built.
 
 use std::{
     convert::Infallible,
@@ -37,7 +37,7 @@ const BY_OLD: End = (Verdict::Fulfilled, Some(1));
 const WITHOUT: End = (Verdict::Fulfilled, None);
 const REFUSED: End = (Verdict::Unauthorized, None);
 
-/// A body in one frame. Without one, nobody may read it.
+/// A body in one frame. `None` is a body that must not be read.
 struct Upload(Option<Bytes>);
 
 impl Body for Upload {

@@ -1,8 +1,7 @@
 //! "FirstPromoter took our answer for something else."
 //!
-//! Walks the table of ends: each verdict is reached through the public API, as a service and behind
-//! the layer, with its one status, one code and one short body. The README's table, which people
-//! read, is compared with the crate's.
+//! Walks the table of verdicts: each is reached through the public API, as a service and behind the
+//! layer, with its one status, one code and one short body. The README's table is compared with it.
 
 use std::{
     collections::BTreeSet,
@@ -453,7 +452,8 @@ async fn allow_and_the_challenges() {
     }
 }
 
-/// What is wrong with a payload is said, because its author reads the answer; what it says is not.
+/// The answer says what is wrong with a payload, because its sender may read it, but quotes nothing
+/// of it.
 #[tokio::test]
 async fn a_refused_payload_is_explained() {
     let mut wrong = documented();

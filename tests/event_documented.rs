@@ -402,7 +402,7 @@ fn in_any_order() {
     }
 }
 
-/// A member that is there twice is ambiguous, unless nobody reads it.
+/// A member that occurs twice is ambiguous, unless nobody reads it.
 #[test]
 fn twice() {
     for (member, expected) in [
@@ -411,14 +411,14 @@ fn twice() {
         (r#""unknown":1,"unknown":2,"#, false),
     ] {
         let body = LEAST.replacen('{', &format!("{{{member}"), 1);
-        let twice = DecodeError::NotAFulfilment("a member is there twice");
+        let twice = DecodeError::NotAFulfilment("a member occurs twice");
         assert_eq!(Fulfilment::decode(body).err(), expected.then_some(twice), "{member}");
     }
     for member in ["id", "amount", "unit", "status", "promoter", "has_issues"] {
         let body =
             LEAST.replacen(r#""data":{"#, &format!(r#""data":{{"{member}":1,"{member}":2,"#), 1);
         let found = Fulfilment::decode(body).err();
-        assert_eq!(found, Some(DecodeError::NotAFulfilment("a member is there twice")), "{member}");
+        assert_eq!(found, Some(DecodeError::NotAFulfilment("a member occurs twice")), "{member}");
     }
     let twice = LEAST.replacen(r#"{"id":7"#, r#"{"id":7,"note":"a","note":"b""#, 1);
     let error = read(twice).details().expect_err("twice");

@@ -11,7 +11,6 @@ mod support {
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    process::Command,
     sync::{
         atomic::{AtomicU64, Ordering},
         mpsc,
@@ -104,7 +103,7 @@ fn check_rows(server: &Example) {
     }
 }
 
-/// What cannot be said with a length: chunks, and a body that never comes to its end.
+/// Bodies without a length: chunks, and a body that never ends.
 #[track_caller]
 fn check_bodies(server: &Example) {
     let chunked = head(&format!("POST {GOOD}"), &[JSON], &["Transfer-Encoding: chunked"]);
@@ -231,7 +230,9 @@ fn half_a_head_does_not_hold_up_the_end() {
         (server, socket)
     });
     thread::sleep(Duration::from_millis(100)); // the servers have begun to read
-    open.each_ref().map(|(server, _)| server.signal("-TERM"));
+    for (server, _) in &open {
+        server.signal("-TERM");
+    }
     for (server, _socket) in open {
         assert!(server.ended_within(SOON).success());
     }

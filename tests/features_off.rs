@@ -1,5 +1,5 @@
-//! Who does not ask for it does not get it: without features there is no database, no logging and no
-//! metrics among the dependencies, and each feature brings what it is named for.
+//! Without features no database, logging or metrics is among the dependencies, and each feature
+//! brings what it is named for.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! The table "What holds" in the guide on stores, cell by cell: what is read there is what happens.
+//! The table "What holds" in the guide on stores, cell by cell.
 //!
 //! Each row is played on each store, and what was observed is compared with the cell. Rows that need a
 //! killed process, a cut network or a moved clock name the test that plays them.

@@ -1,5 +1,5 @@
-//! The rooms of this crate import in one direction: `.ci/import-law` lets `src/` pass, and finds each
-//! way to break the law.
+//! The modules of this crate import in one direction: `.ci/import-law` lets `src/` pass, and finds
+//! each way to break the law.
 #![cfg(unix)]
 
 use std::{
@@ -29,7 +29,7 @@ fn each_way_to_break_it_is_found() {
     assert!(copied.expect("cp").success());
 
     let lower = |room: &str, other: &str| format!("`{room}` imports from `{other}`");
-    let root = |name: &str| format!("`{name}` is imported from the root; name its room");
+    let root = |name: &str| format!("`{name}` is imported from the root; name its module");
     for (file, source, expected) in [
         // One direction.
         ("event/a.rs", "use crate::store::Store;", Some((1, lower("event", "store")))),
@@ -43,7 +43,7 @@ fn each_way_to_break_it_is_found() {
         ("api/a.rs", "use crate::intercept::Pass;", Some((1, lower("api", "intercept")))),
         ("api/a.rs", "use crate::testkit::Simulator;", Some((1, lower("api", "testkit")))),
         ("event/a.rs", "use crate::Verdict;", Some((1, lower("event", "verdict")))),
-        // Names at the root, which would hide the room.
+        // Names at the root, which would hide the module.
         ("store/a.rs", "use crate::Fulfil;", Some((1, root("Fulfil")))),
         (
             "testkit/a.rs",

@@ -1,7 +1,7 @@
 //! "A stranger's upload took all of the memory."
 //!
-//! Memory follows what has arrived and stops at the limit, whatever the head promises and however
-//! the body comes. Counted by the allocator, on one thread, in a test binary of its own.
+//! Memory follows what has arrived and stops at the limit, whatever length the head announces and
+//! however the body arrives. Counted by the allocator, on one thread, in a test binary of its own.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

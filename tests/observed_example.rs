@@ -1,5 +1,5 @@
-//! An operator's morning: the `observed` example runs as a process, deliveries of several kinds
-//! arrive over its socket, and its log and its `/metrics` say what became of each, and no secret.
+//! The `observed` example runs as a process, deliveries of several kinds arrive over its socket,
+//! and its log and its `/metrics` say what became of each, and no secret.
 
 mod support {
     pub(crate) mod example;

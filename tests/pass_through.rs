@@ -33,7 +33,7 @@ thread_local! {
 // SAFETY: every call goes on to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // A thread that is going down has no counter any more, and is none of ours.
+        // A thread that is ending has no counter any more, and is not a test's.
         let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
         // SAFETY: as the caller promised.
         unsafe { System.alloc(layout) }

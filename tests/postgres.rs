@@ -26,8 +26,11 @@ use self::support::postgres::{
     take_effect,
 };
 
-fn ends() -> [(End, State, u64, Option<&'static str>, u32, &'static str); 7] {
-    // The state, the effects that stay, reason and attempts of the record, and the next begin.
+/// An end, the state it leaves, the effects that stay, reason and attempts of the record, and the
+/// next begin.
+type Row = (End, State, u64, Option<&'static str>, u32, &'static str);
+
+fn ends() -> [Row; 7] {
     [
         (End::Fulfilled, State::Fulfilled, 1, None, 1, "fulfilled"),
         (End::WasFulfilled, State::Fulfilled, 1, None, 0, "fulfilled"),
@@ -258,6 +261,27 @@ async fn an_error_that_the_handler_swallows_undoes_it() {
             let record = store.get(id.into()).await.expect("a database").expect("a record");
             assert!(record.reason.is_some_and(|reason| !reason.is_empty()));
             assert_eq!(kind(&store.begin(&claim(id)).await.expect("a database")), "run 2");
+        }
+    })
+    .await;
+}
+
+/// Say, an operator who knows and writes SQL.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_became_fulfilled_meanwhile_stays_so_and_undoes_the_attempt() {
+    story(|db| async move {
+        let pool = db.ready(1).await;
+        let store = PostgresStore::new(pool.clone());
+        for (id, (end, ..)) in (1..).zip(ends()) {
+            let tx = effect(&store, id).await;
+            let row = format!("('', {id}, 'credits', 3, 7, 'fulfilled', 4)");
+            let table = "firstpromoter_fulfilments";
+            let columns = "(namespace, id, unit, amount, promoter_id, state, attempts)";
+            run(&pool, format!("INSERT INTO {table} {columns} VALUES {row}")).await;
+            let before = store.get(id.into()).await.expect("a database");
+            let state = store.end(tx, end.clone()).await.expect("a database");
+            assert_eq!((state, times(&pool, id).await), (State::Fulfilled, 0), "{end:?}");
+            assert_eq!(store.get(id.into()).await.expect("a database"), before, "{end:?}");
         }
     })
     .await;

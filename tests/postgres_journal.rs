@@ -1,5 +1,5 @@
-//! A journal records that an attempt starts, and who may say how it ended: whoever started it, and
-//! nobody after that was decided without it.
+//! A journal records that an attempt starts, and who may record how it ended: the process that
+//! started it, unless that was decided without it meanwhile.
 
 mod support {
     pub(crate) mod postgres;

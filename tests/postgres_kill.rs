@@ -1,6 +1,6 @@
-//! Machines die: two processes fulfil from one PostgreSQL and are killed with `kill -9` at random
-//! moments, or frozen and woken up when nobody waits for them any more. What they were sent is sent
-//! again. With either kind of store each fulfilment takes effect once, and none is lost.
+//! Two processes fulfil from one PostgreSQL and are killed with `kill -9` at random moments, or
+//! frozen and resumed when nobody waits for them any more. What they were sent is sent again. With
+//! either kind of store each fulfilment takes effect once, and none is lost.
 
 mod support {
     pub(crate) mod deliver;
@@ -43,7 +43,7 @@ async fn killed(db: Database, mode: &'static str, kills: u32, longest: u64) {
     assert!(open.is_empty(), "{open:?}");
 }
 
-/// Not a story: what the other processes run.
+/// Not a test, but what the other processes run.
 #[tokio::test(flavor = "multi_thread")]
 async fn machine() {
     let Some((url, mode)) = role() else { return };
@@ -83,7 +83,7 @@ impl FulfilIn<PostgresTx> for InTx {
         let id = f.id.get();
         take_effect(id, tx).await?;
         nap(id, self.freezes).await;
-        // The clock is the dice: an error after the write must undo it.
+        // Random by the clock: an error after the write must undo it.
         let now = SystemTime::UNIX_EPOCH.elapsed()?.subsec_micros();
         if !self.freezes && now % 5 == 0 {
             return Err("on purpose".into());

@@ -1,5 +1,5 @@
-//! What applications rely on without saying so: which public types cross threads, are cloned, boxed
-//! and passed on as errors, and what `Debug` keeps to itself.
+//! What applications rely on implicitly: which public types cross threads, are cloned, boxed and
+//! passed on as errors, and what `Debug` hides.
 //!
 //! The first half fails by not compiling.
 
@@ -319,7 +319,7 @@ fn errors_do_not_quote_the_payload() {
     ] {
         let twice = text.replace(r#""campaign":{"#, odd);
         let fulfilment = Fulfilment::decode(twice).expect("not needed to fulfil");
-        let error = fulfilment.details().expect_err("a member is there twice");
+        let error = fulfilment.details().expect_err("a member occurs twice");
         redacts(&error);
         assert!(!error.to_string().contains(QUIET), "{error}");
     }

@@ -1,7 +1,7 @@
 //! "The body was not what its head had promised."
 //!
-//! Lengths that lie, bodies that break, stall, trickle or never end: each delivery gets its answer,
-//! in time, and nothing is read that need not be.
+//! Lengths that lie, bodies that break, stall, trickle or never end: each delivery gets its answer
+//! in time, and nothing is read needlessly.
 
 use std::{
     collections::VecDeque,
@@ -21,10 +21,10 @@ use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 use tower::ServiceExt;
-use tower_firstpromoter::{Verdict, Webhook, event::Fulfilment, fulfil_fn};
+use tower_firstpromoter::{Verdict, event::Fulfilment, fulfil_fn};
 
 mod delivery;
-use delivery::{DOCUMENTED, access, fulfilled, never, post, verdict};
+use delivery::{DOCUMENTED, fulfilled, never, post, verdict};
 
 const LIMIT: usize = 256 * 1024;
 
@@ -143,25 +143,25 @@ async fn each_body_gets_its_answer() {
     let (first, second) = DOCUMENTED.split_at(1_000);
     let halves = || [data(first), data(second)];
 
-    use Verdict::{BodyBroken, BodyTimeout, BodyTooLarge, Granted, NotJson};
+    use Verdict::{BodyBroken, BodyTimeout, BodyTooLarge, Fulfilled, NotJson};
     for (what, steps, expected, polls, time) in [
-        ("whole", vec![example()], Granted, 2, 0),
-        ("in two", halves().to_vec(), Granted, 3, 0),
-        ("a byte at a time", a_byte_at_a_time(DOCUMENTED).collect(), Granted, 5_000, 0),
-        ("with trailers", vec![example(), Trailers], Granted, 3, 0),
+        ("whole", vec![example()], Fulfilled, 2, 0),
+        ("in two", halves().to_vec(), Fulfilled, 3, 0),
+        ("a byte at a time", a_byte_at_a_time(DOCUMENTED).collect(), Fulfilled, 5_000, 0),
+        ("with trailers", vec![example(), Trailers], Fulfilled, 3, 0),
         (
             "with empty frames",
             vec![data(""), data(first), data(""), data(second), data(""), Trailers],
-            Granted,
+            Fulfilled,
             7,
             0,
         ),
-        ("just in time", vec![data(first), Wait(seconds(9)), data(second)], Granted, 9, 9),
-        ("up to the limit", vec![data(padded(LIMIT))], Granted, 2, 0),
+        ("just in time", vec![data(first), Wait(seconds(9)), data(second)], Fulfilled, 9, 9),
+        ("up to the limit", vec![data(padded(LIMIT))], Fulfilled, 2, 0),
         (
             "up to the limit, then nothing",
             vec![data(padded(LIMIT)), data(""), data(""), Trailers],
-            Granted,
+            Fulfilled,
             5,
             0,
         ),
@@ -183,7 +183,7 @@ async fn each_body_gets_its_answer() {
         let body = Scripted::new(steps);
         let polled = Arc::clone(&body.polls);
         let start = Instant::now();
-        let answer = Webhook::new(fulfil_fn(fulfilled), access()).oneshot(post(body)).await;
+        let answer = delivery::webhook(fulfil_fn(fulfilled)).oneshot(post(body)).await;
         let answer = answer.expect("an answer");
         assert_eq!(verdict(&answer), expected, "{what}");
         assert_eq!(start.elapsed().as_secs(), time, "{what}");
@@ -198,13 +198,13 @@ async fn lengths_that_are_true_and_others() {
     let length = DOCUMENTED.len();
     let huge = Some("4000000000000000");
     for (what, header, hint, expected) in [
-        ("true", Some(&*length.to_string()), Some(length), Verdict::Granted),
-        ("unknown", None, None, Verdict::Granted),
-        ("too small", Some("10"), None, Verdict::Granted),
-        ("too large", Some("200000"), None, Verdict::Granted),
-        ("not a number", Some("many"), None, Verdict::Granted),
-        ("negative", Some("-1"), None, Verdict::Granted),
-        ("past 64 bits", Some("18446744073709551616"), None, Verdict::Granted),
+        ("true", Some(&*length.to_string()), Some(length), Verdict::Fulfilled),
+        ("unknown", None, None, Verdict::Fulfilled),
+        ("too small", Some("10"), None, Verdict::Fulfilled),
+        ("too large", Some("200000"), None, Verdict::Fulfilled),
+        ("not a number", Some("many"), None, Verdict::Fulfilled),
+        ("negative", Some("-1"), None, Verdict::Fulfilled),
+        ("past 64 bits", Some("18446744073709551616"), None, Verdict::Fulfilled),
         ("just over the limit", Some("262145"), None, Verdict::BodyTooLarge),
         ("absurd", huge, None, Verdict::BodyTooLarge),
         ("absurd and believed", huge, Some(4_000_000_000_000_000), Verdict::BodyTooLarge),
@@ -219,10 +219,10 @@ async fn lengths_that_are_true_and_others() {
         if let Some(header) = header {
             request.headers_mut().insert("content-length", header.parse().expect("a value"));
         }
-        let webhook = Webhook::new(fulfil_fn(fulfilled), access());
+        let webhook = delivery::webhook(fulfil_fn(fulfilled));
         let answer = webhook.oneshot(request).await.expect("an answer");
         assert_eq!(verdict(&answer), expected, "{what}");
-        if expected != Verdict::Granted {
+        if expected != Verdict::Fulfilled {
             assert_eq!(polled.load(Ordering::Relaxed), 0, "{what}: read in spite of it");
         }
     }
@@ -234,24 +234,24 @@ async fn a_length_that_stays_the_same() {
     let (first, second) = DOCUMENTED.split_at(2_000);
     let steps = [data(first), Wait(Duration::from_secs(1)), data(second)];
     let body = Scripted::new(steps).hint(DOCUMENTED.len());
-    let webhook = Webhook::new(fulfil_fn(fulfilled), access()).body_limit(DOCUMENTED.len());
+    let webhook = delivery::webhook(fulfil_fn(fulfilled)).body_limit(DOCUMENTED.len());
     let answer = webhook.oneshot(post(body)).await.expect("an answer");
-    assert_eq!(verdict(&answer), Verdict::Granted);
+    assert_eq!(verdict(&answer), Verdict::Fulfilled);
 }
 
 #[tokio::test]
 async fn another_limit() {
     let least = delivery::LEAST.len();
     for (limit, expected) in [
-        (least, Verdict::Granted),
+        (least, Verdict::Fulfilled),
         (least - 1, Verdict::BodyTooLarge),
         (0, Verdict::BodyTooLarge),
-        (usize::MAX, Verdict::Granted),
+        (usize::MAX, Verdict::Fulfilled),
     ] {
         for pieces in [1, 2, least] {
             let length = least.div_ceil(pieces);
             let body = Scripted::new(delivery::LEAST.as_bytes().chunks(length).map(data));
-            let webhook = Webhook::new(fulfil_fn(fulfilled), access()).body_limit(limit);
+            let webhook = delivery::webhook(fulfil_fn(fulfilled)).body_limit(limit);
             let answer = webhook.oneshot(post(body)).await.expect("an answer");
             assert_eq!(verdict(&answer), expected, "{limit} in {pieces}");
         }
@@ -264,7 +264,7 @@ async fn nothing_spins() {
     for endless in [data(""), Trailers] {
         let body = Scripted::new([Repeat(Box::new(endless))]);
         let polled = Arc::clone(&body.polls);
-        let webhook = Webhook::new(fulfil_fn(never), access());
+        let webhook = delivery::webhook(fulfil_fn(never));
         let turns = async {
             let mut most = 0;
             let mut before = 0;
@@ -283,16 +283,15 @@ async fn nothing_spins() {
     }
 }
 
-/// The time for the upload and that for the grant are one and the same: the sender's.
+/// The upload and the attempt share one time limit: the sender's.
 #[tokio::test(start_paused = true)]
-async fn a_slow_upload_leaves_less_for_the_grant() {
+async fn a_slow_upload_leaves_less_time_for_the_attempt() {
     let seconds = Duration::from_secs;
     let slow = fulfil_fn(async |fulfilment: Fulfilment| {
         sleep(Duration::from_secs(6)).await;
         fulfilled(fulfilment).await
     });
-    let store = tower_firstpromoter::once::MemoryStore::new(10);
-    let webhook = Webhook::new(slow, access()).once(store);
+    let webhook = delivery::webhook(slow);
     let body = || Scripted::new([Wait(seconds(6)), data(DOCUMENTED)]);
 
     let start = Instant::now();
@@ -301,8 +300,8 @@ async fn a_slow_upload_leaves_less_for_the_grant() {
     assert_eq!(start.elapsed(), seconds(10));
 
     let answer = webhook.oneshot(post(body())).await.expect("an answer");
-    assert_eq!(verdict(&answer), Verdict::Granted);
-    assert_eq!(start.elapsed(), seconds(16), "by then it was granted");
+    assert_eq!(verdict(&answer), Verdict::Fulfilled);
+    assert_eq!(start.elapsed(), seconds(16), "by then it was fulfilled");
 }
 
 /// Data that is not contiguous, as some servers' own buffers are.
@@ -321,9 +320,9 @@ async fn data_in_pieces() {
     }
     let (first, second) = DOCUMENTED.split_at(1_000);
     let body = Pieces(Some(Bytes::from(first).chain(Bytes::from(second))));
-    let webhook = Webhook::new(fulfil_fn(fulfilled), access());
+    let webhook = delivery::webhook(fulfil_fn(fulfilled));
     let answer = webhook.oneshot(post(body)).await.expect("an answer");
-    assert_eq!(verdict(&answer), Verdict::Granted);
+    assert_eq!(verdict(&answer), Verdict::Fulfilled);
 }
 
 /// A server reads into a buffer of its own, which it can use again when nobody holds a piece of it. A
@@ -350,7 +349,7 @@ async fn nothing_of_the_servers_is_held() {
     request.headers_mut().insert("user-agent", agent);
     assert_eq!(Arc::strong_count(&buffer), 3);
 
-    let mut delivery = pin!(Webhook::new(fulfil_fn(never), access()).oneshot(request));
+    let mut delivery = pin!(delivery::webhook(fulfil_fn(never)).oneshot(request));
     assert!(delivery.as_mut().now_or_never().is_none(), "it waits for the rest");
     assert_eq!(Arc::strong_count(&buffer), 1, "it holds what is the server's");
 }
@@ -363,6 +362,6 @@ async fn what_comes_whole_stays_where_it_is() {
         fulfilled(fulfilment).await
     });
     let body = delivery::full(Bytes::from_static(DOCUMENTED.as_bytes()));
-    let answer = Webhook::new(handler, access()).oneshot(post(body)).await.expect("an answer");
-    assert_eq!(verdict(&answer), Verdict::Granted);
+    let answer = delivery::webhook(handler).oneshot(post(body)).await.expect("an answer");
+    assert_eq!(verdict(&answer), Verdict::Fulfilled);
 }

@@ -1,5 +1,5 @@
-//! `RedbStore`: what it wrote is there when its file is opened again, and a file that is not as it
-//! left it is an error, never a second run.
+//! `RedbStore`: what it wrote is there when its file is opened again, and a file that was damaged
+//! meanwhile is an error, never a second run.
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,5 @@
-//! `RedbStore` on a disk that loses what was not synced, fails to sync or cannot be read: what a verb
-//! returned is on the disk, and after the first failure nothing more is said.
+//! `RedbStore` on a disk that loses what was not synced, fails to sync or cannot be read: what a
+//! method returned is on the disk, and after the first failure no write is confirmed.
 
 use std::{
     io,

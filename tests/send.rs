@@ -1,6 +1,5 @@
-//! The sender for the shell tells the truth by its exit status, whatever the server does: it is run
-//! as a process of its own, against servers on real sockets that are right, that fail, that are
-//! slow and that are not there.
+//! The `send` example's exit status is right whatever the server does: it runs as a process of its
+//! own, against servers on real sockets that are correct, failing, slow and absent.
 
 use std::{
     collections::HashMap,

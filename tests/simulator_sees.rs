@@ -1,5 +1,4 @@
-//! The audit finds the faults of receivers that are wrong in known ways, each the sort of thing people
-//! write, and none in correct ones.
+//! The audit finds the faults of receivers that are wrong in common ways, and none in correct ones.
 
 use std::{
     collections::HashSet,
@@ -166,7 +165,7 @@ async fn one_that_deduplicates_on_the_event() {
         db.fulfil(&body["data"])
     });
     let report = audit(&db, receiver).await;
-    // It took the message down, the sender hung up, and the retry is "known".
+    // It recorded the message, the sender hung up, and the retry is "known".
     assert_eq!(fault_at(&report, "the sender hangs up after 5ms"), Some(FalseOk));
 }
 

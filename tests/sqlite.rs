@@ -176,7 +176,7 @@ async fn the_end_decides_what_is_kept() {
             (5, End::Interrupted(why()), 0, State::Failed, 1, Some("why")),
             (6, End::NotRun(why()), 0, State::Failed, 0, Some("why")),
             (7, End::WasFulfilled, 0, State::Fulfilled, 0, None),
-            // A savepoint of the handler's, by the name that the first edition's had.
+            // A savepoint of the handler's, by a name that the store might use.
             (8, End::Failed("a \0 in it".into()), 0, State::Failed, 1, Some("a \0 in it")),
         ] {
             let mut tx = begin(&store, &claim(id)).await;
@@ -271,7 +271,7 @@ async fn a_full_database_commits_nothing() {
             let mut tx = begin(&store, &claim(1)).await;
             write(&mut tx, 1).await;
             let full = "PRAGMA max_page_count = 1; INSERT INTO blobs VALUES (zeroblob(1000000))";
-            let full = sqlx::raw_sql(full).execute(&mut *tx).await.map(drop).unwrap_err();
+            let full = sqlx::raw_sql(full).execute(&mut *tx).await.map(drop).expect_err("an error");
             assert!(full.to_string().contains("full"), "{full}");
             write(&mut tx, 1).await;
             // Room for the record, and for nothing large.
@@ -381,7 +381,7 @@ async fn a_nested_transaction_that_cannot_begin_undoes_the_attempt() {
     for _ in 0..2 {
         let mut tx = begin(&store, &claim(1)).await;
         write(&mut tx, 1).await;
-        tx.begin_with("BEGIN IMMEDIATE").await.map(drop).unwrap_err();
+        tx.begin_with("BEGIN IMMEDIATE").await.map(drop).expect_err("an error");
         tx.ping().await.expect("the rollback");
         write(&mut tx, 1).await;
         assert_eq!(store.end(tx, End::Fulfilled).await.expect("a record"), State::Failed);
@@ -743,13 +743,13 @@ async fn a_database_that_cannot_be_used_is_an_error() {
     let read_only = SqliteStore::new(pool_of(2, db.options().read_only(true)).await);
     let readable = read_only.get(1.into()).await.expect("it can be read");
     assert_eq!(readable, None);
-    let error = read_only.create_table().await.unwrap_err();
+    let error = read_only.create_table().await.expect_err("an error");
     assert!(error.to_string().contains("readonly"), "{error}");
     assert!(read_only.begin(&claim(1)).await.is_err(), "no handler runs in vain");
 
     run(&pool, "DROP TABLE firstpromoter_fulfilments").await;
     let store = SqliteStore::new(pool);
-    let error = store.begin(&claim(1)).await.map(drop).unwrap_err();
+    let error = store.begin(&claim(1)).await.map(drop).expect_err("an error");
     assert!(error.to_string().contains("`create_table`"), "{error}");
     store.create_table().await.expect("a table");
     store.create_table().await.expect("the same");
@@ -894,7 +894,7 @@ async fn a_connection_left_in_a_transaction_is_closed() {
         drop(left);
         let store = SqliteStore::new(pool.clone());
         let id = 1 + u64::from(nested);
-        store.begin(&claim(id)).await.map(drop).unwrap_err();
+        store.begin(&claim(id)).await.map(drop).expect_err("an error");
         assert_eq!(fulfil(&store, id).await, State::Fulfilled);
         the_application_can_write(&pool, &db.pool().await).await;
         assert_eq!(effects(&db.pool().await).await.len(), id as usize);
@@ -916,4 +916,71 @@ async fn a_late_note_does_not_undo_what_another_has_fulfilled() {
         assert_eq!(told, (State::Fulfilled, 1, None));
     }
     assert_eq!(effects(&pool).await, [(1, 1), (2, 1)]);
+}
+
+/// A temporary table or a trigger of the connection's own goes before what has the same name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_temporary_table_of_the_same_name_is_not_the_record() {
+    let (db, pool) = Database::new(SqliteJournalMode::Wal).await;
+    let shadowed = pool_of(1, db.options()).await;
+    run(
+        &shadowed,
+        "CREATE TEMP TABLE firstpromoter_fulfilments AS SELECT * FROM main.firstpromoter_fulfilments;
+         CREATE UNIQUE INDEX temp.of_it ON firstpromoter_fulfilments (namespace, id)",
+    )
+    .await;
+    let store = SqliteStore::new(shadowed);
+    assert_eq!(fulfil(&store, 1).await, State::Fulfilled);
+    let mut tx = begin(&store, &claim(2)).await;
+    write(&mut tx, 2).await;
+    store.end(tx, End::InDoubt("who knows".into())).await.expect("a record");
+
+    let other = SqliteStore::new(pool);
+    assert!(matches!(other.begin(&claim(1)).await, Ok(Begin::Fulfilled)));
+    assert!(matches!(other.begin(&claim(2)).await, Ok(Begin::InDoubt { .. })));
+    assert_eq!(store.open(10).await.expect("a database"), other.open(10).await.expect("it"));
+    assert!(store.resolve(2.into(), false).await.expect("a database"));
+    assert!(store.forget(2.into()).await.expect("a database"));
+    assert_eq!(other.get(2.into()).await.expect("a database"), None);
+}
+
+/// The application's own trigger swallows the record.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_recorded_is_not_fulfilled() {
+    let (_db, pool) = Database::new(SqliteJournalMode::Wal).await;
+    run(
+        &pool,
+        "CREATE TRIGGER swallows BEFORE INSERT ON firstpromoter_fulfilments
+         BEGIN SELECT RAISE(IGNORE); END",
+    )
+    .await;
+    let store = SqliteStore::new(pool.clone());
+    for end in [End::Fulfilled, End::Failed("why".into()), End::NotRun("why".into())] {
+        let mut tx = begin(&store, &claim(1)).await;
+        write(&mut tx, 1).await;
+        let ended = store.end(tx, end.clone()).await;
+        assert!(ended.is_err(), "{end:?}: {ended:?}");
+        assert_eq!(effects(&pool).await, [], "{end:?}");
+    }
+}
+
+/// The handler is cut off, or goes on without it, and its statement would run for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_never_ends_is_interrupted() {
+    let (db, pool) = Database::new(SqliteJournalMode::Wal).await;
+    let store = SqliteStore::new(pool.clone());
+    let endless = "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n)
+        SELECT count(*) FROM n";
+    let mut tx = begin(&store, &claim(1)).await;
+    write(&mut tx, 1).await;
+    assert!(polled(1, sqlx::raw_sql(endless).execute(&mut *tx)).await.is_none());
+    let cut_off = End::Interrupted("took longer than 60s".into());
+    assert_eq!(store.end(tx, cut_off).await.expect("a record"), State::Failed);
+
+    let mut tx = begin(&store, &claim(1)).await;
+    assert!(polled(1, sqlx::raw_sql(endless).execute(&mut *tx)).await.is_none());
+    drop(tx);
+    assert_eq!(fulfil(&store, 1).await, State::Fulfilled);
+    assert_eq!(effects(&pool).await, [(1, 1)]);
+    the_application_can_write(&pool, &db.pool().await).await;
 }

@@ -64,7 +64,7 @@ async fn killed_with_a_rollback_journal() {
     killed("delete", 1_000).await;
 }
 
-/// Not a story: what the other processes run.
+/// Not a test, but what the other processes run.
 #[tokio::test(flavor = "multi_thread")]
 async fn machine() {
     let Some((path, mode)) = role() else { return };
@@ -80,7 +80,7 @@ impl FulfilIn<SqliteTx> for Credits {
         let id = f.id.get() as i64;
         sqlx::query("INSERT INTO effects VALUES (?)").bind(id).execute(&mut **tx).await?;
         sleep(Duration::from_millis(f.id.get() % 3)).await;
-        // The clock is the dice: an error after the write must undo it.
+        // Random by the clock: an error after the write must undo it.
         match SystemTime::UNIX_EPOCH.elapsed()?.subsec_micros() % 5 {
             0 => Err("on purpose".into()),
             _ => Ok(Outcome::Fulfilled),

@@ -1,5 +1,5 @@
-//! Ten thousand senders stop in the middle of their uploads. Each is answered with `408` when its
-//! time is up, the server stays small meanwhile, and goes on.
+//! Ten thousand senders stop in the middle of their uploads. Each is answered with `408` at its
+//! deadline; the server's memory stays small, and it goes on serving.
 //!
 //! The server is this test's own binary, started again, so that its memory can be read from outside.
 //! Most of that memory is hyper's, for the connections. So they are idle first, and what the uploads

@@ -1,5 +1,5 @@
-//! Every store of this crate keeps the promises, and the kit that says so sees when one does not: it
-//! is run on stores that are each wrong in one way, most of them ways in which a real store was.
+//! Every store of this crate keeps the promises, and the contract tests notice when one does not:
+//! they run on stores that are each wrong in one way, as real stores were.
 
 use std::{
     collections::{HashMap, HashSet},

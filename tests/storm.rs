@@ -4,9 +4,9 @@
 //! store, where they meet in the store. Whatever happens, each takes effect once: none twice, none
 //! lost.
 //!
-//! A harness that has never seen a double proves nothing. So it also plays two designs that are known
-//! to be wrong, with a service that is cut off and started again all the time: a store that forgets,
-//! and a handler whose doubts run again blindly. It must catch both, and must not catch the right
+//! A harness that has never seen a double proves nothing, so it also runs two designs that are
+//! known to be wrong, with a service that is cut off and restarted all the time: a store that
+//! forgets, and a handler that runs doubts again blindly. It must catch both, and pass the right
 //! design under the same cuts.
 
 use std::{

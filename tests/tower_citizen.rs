@@ -1,6 +1,6 @@
 //! "It panics as soon as there is a limit around it."
 //!
-//! The layer among tower's own: limits, buffers, load shedding and time-outs, around it and within.
+//! The layer among tower's own: limits, buffers, load shedding and timeouts, around it and within.
 //! No service is called before it is ready, nothing panics, and every permit comes back, also from
 //! deliveries that were dropped unfinished.
 

@@ -141,7 +141,7 @@ fn deliver(fulfilments: u64) -> impl FnMut() -> Request<Body> {
                 .header("x-webhook-signature", &signature)
                 .header("x-hub-signature-256", format!("sha256={signature}"));
             let head = head.body(()).expect("a request").into_parts().0;
-            // The first clone allocates what the later ones share.
+            // The first clone allocates what later ones share.
             drop((head.clone(), payload.clone()));
             (head, payload)
         })

@@ -1,5 +1,5 @@
-//! `tower-firstpromoter` beside what one would write, or take, instead. README.md tells what is
-//! measured and how; `run` is the command.
+//! Benchmarks of `tower-firstpromoter` against alternatives. README.md says what is measured and
+//! how; `run` is the command.
 
 pub mod cases;
 pub mod payload;

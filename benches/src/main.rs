@@ -48,7 +48,7 @@ impl Bounds {
     }
 }
 
-/// Of rounds in which those that are compared took turns, so that noise meets all of them.
+/// Measured in rounds in which the compared cases took turns, so that noise affects all of them.
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);

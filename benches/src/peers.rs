@@ -1,5 +1,5 @@
-//! What one would write, or take, instead. All of them read the same fields, call the same handler
-//! and send the same answer.
+//! Alternatives to the crate. All of them read the same fields, call the same handler and send the
+//! same answer.
 
 use std::{convert::Infallible, fmt::Debug, hint::black_box, time::Duration};
 
@@ -118,13 +118,12 @@ pub fn application() -> Router {
 }
 
 /// axum's `Json<T>` and nothing in front of it: no access check, no limit but axum's own of 2 MB,
-/// no time-out, no panic guard.
+/// no timeout, no panic guard.
 pub fn plain_axum() -> Router {
     application().route(PATH, post(receive))
 }
 
-/// The same with all that a receiver of money's worth needs, from tower-http, in the order in which
-/// its documentation has them.
+/// The same with the layers of tower-http that a webhook needs, in the order of its documentation.
 pub fn by_hand() -> Router {
     let time = Duration::from_secs(10);
     // One layer, as axum advises: each `Router::layer` would put the route into one more box.

@@ -1,4 +1,4 @@
-//! What it costs to remember: each store, beside a handler written by hand on the same PostgreSQL.
+//! What a record costs: each store, beside a handler written by hand on the same PostgreSQL.
 
 use std::{convert::Infallible, env, str::FromStr, time::Instant};
 
@@ -47,7 +47,7 @@ pub fn report(bounds: &mut Bounds) -> Result<()> {
             ("`SqliteStore`", ours(Accounts, sqlite)),
             ("`RedbStore`", ours(fulfil_fn(nothing), redb)),
         ];
-        // The stores take turns, so that whatever else the machine does meets all of them.
+        // The stores take turns, so that other load on the machine affects all of them.
         let mut rounds: Vec<Vec<[f64; 2]>> = vec![Vec::new(); services.len()];
         for round in 0..ROUNDS {
             for ((_, service), rounds) in services.iter().zip(&mut rounds) {
@@ -128,7 +128,7 @@ macro_rules! accounts {
 
 accounts!(PostgresTx, SqliteTx);
 
-/// A pool as by default, on a schema of its own, which is made anew.
+/// A default pool, on a schema of its own, which is created anew.
 async fn postgres(url: &str) -> Result<PgPool> {
     let options = PgConnectOptions::from_str(url)?.options([("search_path", "benches")]);
     let pool = PgPoolOptions::new().connect_with(options).await?;

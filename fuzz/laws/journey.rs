@@ -140,7 +140,7 @@ where
     for id in ids {
         let record = store.get(id.into()).await.expect("it cannot fail");
         let promoter = record.as_ref().map_or(7, |record| record.promoter.get());
-        // What never ran may have been made up, and belongs to no promoter.
+        // What never ran may be forged, and belongs to no promoter.
         let ran = record.as_ref().is_some_and(|it| it.attempts > 0 || it.state != State::Failed);
         let state = record.map(|record| record.state);
         let (recorded, times, knows) = {

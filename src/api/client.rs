@@ -51,12 +51,12 @@ type Answer = Response<Result<Bytes, BoxError>>;
 impl Client {
     /// Creates a client that sends its requests through `service`, with the account's API key.
     ///
-    /// The service is hyper-util's client, any other, or one of them in layers of tower: for
-    /// retries, for a rate limit. A service that is not `Clone` is made so by tower's `Buffer`.
+    /// The service is hyper-util's client or any other, alone or in tower's layers for retries and
+    /// rate limits. tower's `Buffer` makes a service `Clone`.
     ///
     /// # Errors
     ///
-    /// If the key is empty, begins or ends with white space, or cannot stand in a header.
+    /// If the key is empty, begins or ends with white space, or cannot be a header's value.
     ///
     /// ```
     /// use tower_firstpromoter::api;
@@ -126,7 +126,7 @@ impl Client {
         Ok(self)
     }
 
-    /// Sends one request, and returns the body of an answer of success.
+    /// Sends one request, and returns the body of a successful answer.
     pub(super) async fn request(
         &self,
         method: Method,
@@ -201,10 +201,10 @@ impl fmt::Debug for Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidClient {
-    /// The key cannot be a header's value.
-    #[error("an API key has no white space around it and can stand in a header")]
+    /// The key is empty, has white space around it, or cannot be a header's value.
+    #[error("an API key has no white space around it and can be a header's value")]
     Key,
-    /// The base URL is none.
+    /// The base URL is not an `http` or `https` address, or has a user, a query or a fragment.
     #[error("a base URL is `http` or `https` with a host, without user, query and fragment")]
     BaseUrl,
 }

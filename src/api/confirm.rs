@@ -12,11 +12,12 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(5);
 impl Webhook {
     /// Confirms each fulfilment with FirstPromoter before the handler runs.
     ///
-    /// The account must hold it as pending, for the same promoter, in the same unit and amount. Else
-    /// the delivery ends as [`NotConfirmed`](crate::Verdict::NotConfirmed), also when the API cannot
-    /// be reached within 5 seconds. So who has stolen the URL's secret cannot make a fulfilment up.
+    /// The account must hold it as pending, for the same promoter, in the same unit and amount.
+    /// Otherwise the delivery ends as [`NotConfirmed`](crate::Verdict::NotConfirmed), also if the
+    /// API does not answer within 5 seconds. So whoever has stolen the URL's secret cannot forge a
+    /// fulfilment.
     ///
-    /// The API is asked when the store has said that the handler must run: duplicates cost no call.
+    /// The API is called only when the handler is about to run: duplicates cost no call.
     ///
     /// ```
     /// # use bytes::Bytes; use http_body_util::Full; use std::convert::Infallible;
@@ -26,7 +27,7 @@ impl Webhook {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, Infallible>(Outcome::Fulfilled));
     /// # let (store, access) = (MemoryStore::new(10), Access::query("key", "at least sixteen bytes")?);
-    /// let account = Account::new(); // in its place: hyper-util's client
+    /// let account = Account::new(); // in production: hyper-util's client
     /// account.add(&Payload::new(1));
     /// let client = api::Client::new(account, "the account's API key")?;
     /// let webhook = Webhook::new(handler, store, access).confirm_with(client);

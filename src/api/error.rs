@@ -5,7 +5,7 @@ use crate::event::Status;
 /// The longest text of others that an error quotes, in characters.
 const LONGEST_QUOTE: usize = 300;
 
-/// An error of FirstPromoter's API, or of the way to it.
+/// An error of FirstPromoter's API, or of reaching it.
 ///
 /// Holds neither the key nor an e-mail address: what the other side wrote is quoted without them.
 ///
@@ -66,22 +66,22 @@ pub enum Mismatch {
     /// The account lists no such payout of this promoter.
     #[error("the account lists no such payout of this promoter")]
     NotListed,
-    /// It belongs to another promoter.
+    /// The payout belongs to another promoter.
     #[error("the account's payout belongs to another promoter")]
     Promoter,
-    /// It has another unit.
+    /// The payout has another unit.
     #[error("the account's payout has another unit")]
     Unit,
-    /// It has another amount.
+    /// The payout has another amount.
     #[error("the account's payout has another amount")]
     Amount,
-    /// It is not pending.
+    /// The payout is not pending.
     #[error("the account's payout is not pending but {}", .0.as_str())]
     Status(Status),
-    /// It is money: never completed by this crate.
+    /// The fulfilment is cash, which this crate never completes.
     #[error("cash is paid out by FirstPromoter")]
     Cash,
-    /// The answer to the update shows another payout, or not completed.
+    /// The answer to the update shows another payout, or one that is not completed.
     #[error("the answer to the update does not show the payout completed")]
     Answer,
 }

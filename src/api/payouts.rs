@@ -13,7 +13,7 @@ const MOST_PAGES: u32 = 500;
 
 const PENDING: (&str, &str) = ("status", "pending");
 
-/// What [`Client::pending`] found. There is an example at [the module](super).
+/// What [`Client::pending`] found. [The module](super) has an example.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Pending {
@@ -26,8 +26,8 @@ pub struct Pending {
 impl Client {
     /// Lists what the account holds as pending, in any unit.
     ///
-    /// Reads pages until one brings nothing new, 500 at most. The list may change meanwhile: what
-    /// moves to a page that was read already is missing.
+    /// Reads pages until one brings nothing new, 500 at most. A payout that moves to an earlier
+    /// page meanwhile is missing. [The module](super) has an example.
     ///
     /// # Errors
     ///
@@ -42,7 +42,7 @@ impl Client {
         let mut pending = Pending::default();
         let read = self.each(&[PENDING], |payout| {
             match payout {
-                // Should the filter be ignored, the rest is nothing to fulfil.
+                // If the API ignores the filter, the rest must not be fulfilled.
                 Some(payout) if payout.status == Status::Pending => pending.payouts.push(payout),
                 Some(_) => {}
                 None => pending.unreadable += 1,
@@ -53,20 +53,21 @@ impl Client {
         (pending, read)
     }
 
-    /// Completes a payout, after a look that the account holds it as pending with the same id,
-    /// promoter, unit and amount.
+    /// Completes a payout, after checking that the account holds it as pending with the same id,
+    /// promoter, unit and amount. [The module](super) has an example.
     ///
-    /// For what a handler left [`Pending`](crate::Outcome::Pending) and is done now. `payout` is the
-    /// fulfilment as it was done: the one from its delivery, or one of [`pending`](Client::pending)
-    /// whose promoter, unit and amount the application has compared with its own records.
+    /// For a fulfilment that a handler left [`Pending`](crate::Outcome::Pending) and that is done
+    /// now. `payout` is the fulfilment as it was done: the one from its delivery, or one of
+    /// [`pending`](Client::pending) whose promoter, unit and amount the application has compared
+    /// with its own records.
     ///
     /// A payout that is completed already is left as it is, which is `Ok`. Cash is never completed.
     ///
     /// # Errors
     ///
     /// If the account's payout is another, or is neither pending nor completed: nothing is written.
-    /// After [`Unavailable`](Error::Unavailable) and [`Unreadable`](Error::Unreadable) it may be
-    /// completed or not; calling this again finds out.
+    /// After [`Unavailable`](Error::Unavailable), [`Unreadable`](Error::Unreadable) or a dropped
+    /// future it may be completed or not; calling this again finds out.
     pub async fn complete(&self, payout: &Fulfilment) -> Result<(), Error> {
         self.write_completed(payout).await.map(drop)
     }

@@ -23,8 +23,8 @@ const CONCURRENCY: usize = 8;
 /// A younger payout is left to its delivery.
 const YOUNG: SignedDuration = SignedDuration::from_secs(60);
 
-/// How long the completion of what others fulfilled is left to them, in milliseconds: to a delivery's
-/// `200`, or to another machine. By chance, so that two machines do not write at the same moment.
+/// The wait before completing what others fulfilled, in milliseconds: a delivery's `200` or another
+/// machine may complete it. Random, so that two machines do not write at the same moment.
 const OTHERS_FIRST: Range<u64> = 1_000..4_000;
 
 /// How many entries of a list `Display` shows.
@@ -38,13 +38,17 @@ impl Webhook {
     /// earlier, and is still pending in the account, is completed there by [`Client::complete`]; this
     /// crate completes nothing else. A failure of one does not end the others.
     ///
-    /// Run it at the start and every hour, on one machine or on all. The next run continues one that was
-    /// dropped or broke off, and finds what moved between pages while the list was read.
+    /// Run it at the start and every hour, on one machine or on all. Each run also does what an earlier
+    /// one left undone, or missed because it moved between pages while the list was read.
     ///
     /// **The ids of the list are taken for the ids of deliveries**, which FirstPromoter does not
     /// document. If they differed, everything pending would be fulfilled once more: try it with one
-    /// fulfilment first, or use [`confirm_with`](Webhook::confirm_with), with which no delivery is
-    /// fulfilled under an id that the list does not have. [`api`](crate::api) has an example.
+    /// fulfilment first, or use [`confirm_with`](Webhook::confirm_with), which fulfils no delivery
+    /// whose id the list does not have. [`api`](crate::api) has an example.
+    ///
+    /// # Cancel safety
+    ///
+    /// Running attempts go on if the future is dropped; the next run does the rest.
     pub async fn reconcile(&self, client: &Client) -> Reconciliation {
         let (pending, read) = client.read_pending().await;
         let mut report = Reconciliation {
@@ -119,7 +123,7 @@ pub struct Reconciliation {
     /// Completed in FirstPromoter by this run. The rest of `fulfilled` was completed by others, or is
     /// listed in `failed`.
     pub completed: Vec<FulfilmentId>,
-    /// Left pending by the handler, younger than a minute, or being fulfilled by somebody else.
+    /// Left pending by the handler, younger than a minute, or being fulfilled elsewhere.
     pub left_pending: Vec<FulfilmentId>,
     /// Not fulfilled, or fulfilled and not completed.
     pub failed: Vec<(FulfilmentId, Failure)>,

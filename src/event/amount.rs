@@ -34,7 +34,8 @@ impl Amount {
         if self.0.is_integer() { self.0.try_into().ok() } else { None }
     }
 
-    /// Returns whether it is more than zero. FirstPromoter does not say that it always is.
+    /// Returns whether the amount is more than zero. FirstPromoter does not document that it always
+    /// is.
     pub fn is_positive(&self) -> bool {
         self.0 > Decimal::ZERO
     }
@@ -91,7 +92,7 @@ impl fmt::Debug for Amount {
     }
 }
 
-/// A text is not a decimal number that an [`Amount`] holds.
+/// The error of parsing an [`Amount`], which has an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidAmount(());
 
@@ -103,7 +104,7 @@ impl fmt::Display for InvalidAmount {
 
 impl Error for InvalidAmount {}
 
-/// Of a number or a string, by its text: a float would have lost digits.
+/// Reads a number or a string by its text: a float would lose digits.
 impl From<Scalar<'_>> for Option<Amount> {
     fn from(value: Scalar<'_>) -> Self {
         match value {

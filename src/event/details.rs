@@ -23,9 +23,10 @@ object! {
     }
 }
 
-/// A member that [`Details`] reads is there twice, or is named by a string that is no text.
+/// The error of [`Fulfilment::details`](super::Fulfilment::details): a member occurs twice, or its
+/// name is not valid text.
 ///
-/// Members of another type are no error: they read as `None`.
+/// Members of another type are not an error: they read as `None`.
 ///
 /// ```
 /// use tower_firstpromoter::event::Fulfilment;
@@ -33,7 +34,7 @@ object! {
 /// let fulfilment = Fulfilment::decode(r#"{
 ///     "event": { "type": "fulfilment_pending" },
 ///     "data": { "id": 1, "amount": 3, "unit": "credits", "promoter": { "id": 7 }, "reward": { "id": 1, "id": 2 } }
-/// }"#)?; // which can be fulfilled all the same
+/// }"#)?; // it can still be fulfilled
 /// let error = fulfilment.details().unwrap_err();
 /// assert_eq!(error.to_string(), "the payload's details cannot be read: duplicate field `id`");
 /// # Ok::<(), tower_firstpromoter::event::DecodeError>(())

@@ -9,7 +9,7 @@ use super::{
     lenient::{self, Member, Scalar},
 };
 
-/// A fulfilment that waits for its handler: `data` of the payload, with its `event`.
+/// A fulfilment, as a handler receives it: `data` of the payload, with its `event`.
 ///
 /// ```
 /// use tower_firstpromoter::event::{Fulfilment, Unit};
@@ -56,7 +56,7 @@ pub struct Fulfilment {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
-    /// `event.id`. No key for anything: whether retries keep it is unpublished.
+    /// `event.id`. Not a key: whether retries keep it is unpublished.
     pub id: Option<u64>,
     /// `event.created_at`.
     pub created_at: Option<Timestamp>,
@@ -72,7 +72,7 @@ open_set! {
     /// assert_eq!(Status::from("on_hold").as_str(), "on_hold");
     /// ```
     pub enum Status {
-        /// Also where the payload has no text for it: the event's type says the same.
+        /// Also if the payload has no text for it, because the event's type says the same.
         Pending = "pending",
         Processing = "processing",
         Completed = "completed",
@@ -107,20 +107,20 @@ impl Fulfilment {
     }
 
     /// Decodes an object of FirstPromoter's API for payouts, which is shaped as `data` is.
-    #[allow(dead_code, reason = "the API's client is not there yet")]
+    #[allow(dead_code, reason = "for the feature `api`")]
     pub(crate) fn from_payout(bytes: Bytes) -> Result<Self, DecodeError> {
         let event = Event { id: None, created_at: None };
         let fulfilment = members::<Data<'_>>(&bytes)?.into_fulfilment(event)?;
         Ok(Self { bytes, is_payout: true, ..fulfilment })
     }
 
-    /// Decodes the members of `data` that are no fields of this type.
+    /// Decodes the members of `data` that are not fields of this type.
     ///
     /// Each call decodes them anew, since few handlers need them.
     ///
     /// # Errors
     ///
-    /// If one of these members is there twice.
+    /// If one of these members occurs twice.
     ///
     /// ```
     /// # use tower_firstpromoter::event::Fulfilment;
@@ -153,7 +153,7 @@ impl Fulfilment {
         Ok(details.unwrap_or_default())
     }
 
-    /// Returns the body exactly as it came, secrets included: not for a log, and not for a table.
+    /// Returns the body exactly as it came. It includes secrets: keep it out of logs and tables.
     ///
     /// ```
     /// # use tower_firstpromoter::event::Fulfilment;
@@ -190,7 +190,7 @@ impl fmt::Debug for Fulfilment {
     }
 }
 
-/// A body is not a fulfilment.
+/// The error of [`Fulfilment::decode`].
 ///
 /// ```
 /// use tower_firstpromoter::event::{DecodeError, Fulfilment};
@@ -202,21 +202,21 @@ impl fmt::Debug for Fulfilment {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// It is not JSON.
+    /// The body is not JSON.
     NotJson {
-        /// Where reading stopped, from 1.
+        /// The line at which reading stopped, from 1.
         line: usize,
-        /// Where reading stopped, in bytes from the line's start.
+        /// The column at which reading stopped, in bytes from the line's start.
         column: usize,
     },
-    /// It is JSON, and an event of another type.
+    /// The body is an event of another type.
     OtherEvent,
     /// A required member is missing or invalid; the text says which.
     NotAFulfilment(&'static str),
 }
 use DecodeError::NotAFulfilment;
 
-const TWICE: DecodeError = NotAFulfilment("a member is there twice");
+const TWICE: DecodeError = NotAFulfilment("a member occurs twice");
 
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,7 @@
 use std::{error::Error, fmt, str::FromStr};
 
-/// A text is not an id, which is a whole number of at most 64 bits.
+/// The error of parsing an id, which is a whole number of at most 64 bits. See [`FulfilmentId`] for
+/// an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidId(());
 
@@ -55,8 +56,8 @@ macro_rules! id {
 id! {
     /// `data.id`: identifies a fulfilment, which is fulfilled at most once.
     ///
-    /// It is unique within one FirstPromoter account. (`event.id` is no key: it numbers messages,
-    /// and whether a retry keeps it is unpublished.)
+    /// It is unique within one FirstPromoter account. (`event.id` is not a key: it numbers
+    /// messages, and whether a retry keeps it is unpublished.)
     ///
     /// ```
     /// use tower_firstpromoter::event::FulfilmentId;
@@ -71,7 +72,7 @@ id! {
 }
 
 id! {
-    /// `data.promoter.id`: who earned it, by FirstPromoter's own numbers.
+    /// `data.promoter.id`: who earned it, by FirstPromoter's own id.
     ///
     /// ```
     /// use tower_firstpromoter::event::PromoterId;

@@ -1,4 +1,4 @@
-//! Reads members of any type: what is not of the type wanted is `None`, and no error.
+//! Reads members of any type: a value of an unexpected type is `None`, not an error.
 //!
 //! A scalar is taken as the text it was sent in. `serde_json` would refuse the delivery for a number
 //! too large for it, or for half of a surrogate pair.
@@ -26,7 +26,7 @@ pub(super) enum Scalar<'a> {
     /// As it was sent, with all digits.
     Number(&'a str),
     Text(Cow<'a, str>),
-    /// An array, an object, or a string that is no text.
+    /// An array, an object, or a string that is not valid text.
     Other,
 }
 
@@ -99,7 +99,7 @@ impl From<Scalar<'_>> for Option<bool> {
     }
 }
 
-/// The type of a member of a payload, which may be of any other type instead.
+/// The expected type of a payload's member, whose value may be of any other type.
 pub(super) trait Member<'de>: Sized {
     fn read(json: &'de RawValue) -> serde_json::Result<Self>;
 }
@@ -122,8 +122,8 @@ where
     T::read(<&RawValue>::deserialize(input)?).map_err(D::Error::custom)
 }
 
-/// Deserializes an object in one pass, for which it fails on numbers and strings that the parser
-/// refuses, as [`member`] does not.
+/// Deserializes an object in one pass. Unlike [`member`], fails on numbers and strings that the
+/// parser refuses.
 pub(super) fn object<'de, D, T>(input: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -134,7 +134,7 @@ where
 
 /// Parses an object; any other value is `None`, whether or not it is JSON.
 ///
-/// Fails if the text is not JSON, or if a member of `T` is there twice, which
+/// Fails if the text is not JSON, or if a member of `T` occurs twice, which
 /// [`is_data`](serde_json::Error::is_data) tells.
 pub(super) fn members<'de, T>(json: &'de str) -> serde_json::Result<Option<T>>
 where

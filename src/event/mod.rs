@@ -1,9 +1,9 @@
 //! The payload of a delivery, typed.
 //!
-//! A handler receives a [`Fulfilment`]. What it needs stands in plain fields, decoded while the
-//! request waits; [`Fulfilment::details`] decodes the rest from the same bytes. Five members are
-//! required: `event.type`, `data.id`, `data.amount`, `data.unit` and `data.promoter.id`. Any other
-//! may be absent, `null`, `""` or of any type, and reads as `None`.
+//! A handler receives a [`Fulfilment`]. What it needs is in plain fields, decoded while the request
+//! waits; [`Fulfilment::details`] decodes the rest from the same bytes. Five members are required:
+//! `event.type`, `data.id`, `data.amount`, `data.unit` and `data.promoter.id`. Any other may be
+//! absent, `null`, `""` or of any type, and reads as `None`.
 //!
 //! The empty string means "unknown" throughout the payload and reads as `None` as well.
 //! [`Fulfilment`] has an example.

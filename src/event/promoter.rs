@@ -8,7 +8,7 @@ use super::{
     lenient::{Member, Scalar, member, members},
 };
 
-/// Who earned a fulfilment: the part of `data.promoter` that a handler needs.
+/// The promoter who earned a fulfilment: the part of `data.promoter` that a handler needs.
 ///
 /// `Debug` shows the id and whether the rest is there, not what it is.
 /// [`Fulfilment`](super::Fulfilment) has an example.
@@ -19,8 +19,8 @@ pub struct Promoter {
     pub id: PromoterId,
     /// The promoter's e-mail address.
     pub email: Option<String>,
-    /// *Your own* id of this user, if FirstPromoter knows it. `""`, which it sends otherwise, is
-    /// `None`, and so never matches a row by accident.
+    /// *Your own* id of this user, if FirstPromoter knows it. `""`, which it sends otherwise, reads
+    /// as `None`, so that it never matches a row by accident.
     pub cust_id: Option<String>,
 }
 
@@ -89,7 +89,7 @@ object! {
     }
 }
 
-/// A balance for each unit. Values may be negative; the application's own books decide.
+/// A balance for each unit. Values may be negative; rely on the application's own records instead.
 ///
 /// ```
 /// use tower_firstpromoter::event::{Balances, Unit};
@@ -126,6 +126,7 @@ impl<'de> Deserialize<'de> for Balances {
 
 object! {
     /// `promoter.profile`. All of its texts are personal, so each is a [`Secret`].
+    /// [`PromoterDetails`] has an example.
     pub struct Profile {
         /// The profile's id.
         pub id: Option<u64>,
@@ -157,7 +158,7 @@ object! {
 }
 
 object! {
-    /// A promoter's membership in one campaign.
+    /// A promoter's membership in one campaign. [`PromoterDetails`] has an example.
     pub struct Promotion {
         /// The promotion's id.
         pub id: Option<u64>,

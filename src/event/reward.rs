@@ -18,7 +18,7 @@ object! {
     pub struct Reward {
         /// The rule's own id.
         pub id: Option<u64>,
-        /// **Not** what was earned.
+        /// **Not** the amount that was earned.
         pub amount: Option<Amount>,
         /// What the rule pays for.
         #[serde(rename = "type")]
@@ -29,7 +29,7 @@ object! {
         pub name: Option<String>,
         /// Per cent of a sale.
         pub per_of_sale: Option<Amount>,
-        /// The coupon that goes with it.
+        /// The rule's default coupon.
         pub default_promo_code: Option<String>,
     }
 }

@@ -31,7 +31,7 @@ use crate::{
 /// The longest reason in a log or a record, in characters.
 const LONGEST_REASON: usize = 300;
 
-/// How long the store is waited for, to begin and to end. Below the deadline of a delivery.
+/// Limit of `begin`, and of `end`. Below the deadline of a delivery.
 const STORE_WITHIN: Duration = Duration::from_secs(8);
 
 /// What came of calling the handler.
@@ -40,15 +40,15 @@ enum Handled {
     Error(String),
     Panic(String),
     Timeout(String),
-    /// It was not called: FirstPromoter's API did not confirm.
+    /// Not called: FirstPromoter's API did not confirm the fulfilment.
     NotConfirmed(String),
-    /// It was not called: `was_fulfilled` said so.
+    /// Not called: `was_fulfilled` returned `Some(true)`.
     WasFulfilled,
-    /// It was not called: the fulfilment stays in doubt.
+    /// Not called: the fulfilment stays in doubt.
     StaysInDoubt(String),
 }
 
-/// Runs one attempt: begin, handler, end. Nothing in it can take for ever.
+/// Runs one attempt: begin, handler, end. Each step is bounded.
 pub(super) async fn attempt<H, S>(
     handler: &Arc<H>,
     store: &S,
@@ -134,7 +134,7 @@ where
     Ended { verdict, attempt: if ran { number } else { 0 } }
 }
 
-/// Sets the phase, which listeners look at when they can wait no longer: none has to be woken.
+/// Sets the phase. Wakes no listener: each reads it only at its deadline.
 fn set_progress(progress: &watch::Sender<Progress>, phase: Progress) {
     progress.send_if_modified(|progress| {
         *progress = phase;
@@ -217,8 +217,8 @@ async fn end<S: Store>(store: S, tx: S::Tx, end: End) -> Result<State, String> {
     bounded(async move { store.end(tx, end).await }, async |_late| ()).await?.map_err(text)
 }
 
-/// Runs `work` to its end, in a task of its own if it waits for something, and waits for its answer
-/// for at most [`STORE_WITHIN`]. An answer for which nobody waits any more is left to `late`.
+/// Runs `work` to completion, in a task of its own unless it is ready at once, and waits for its
+/// answer at most [`STORE_WITHIN`]. A later answer goes to `late`.
 async fn bounded<T, W, L>(work: W, late: impl FnOnce(T) -> L + Send + 'static) -> Result<T, String>
 where
     T: Send + 'static,
@@ -240,7 +240,7 @@ where
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(_)) => Err("the store panicked".to_owned()),
         Err(_elapsed) => {
-            // From now on the answer stays with the work, unless it came this very moment.
+            // From now on the answer goes to `late`, unless it came just now.
             answer.close();
             answer.try_recv().map_err(|_| {
                 format!("the store did not answer within {} s", STORE_WITHIN.as_secs())
@@ -249,7 +249,7 @@ where
     }
 }
 
-/// Formats an error of the application's, whose formatting may fail or panic.
+/// Formats an error of the application, whose formatting may fail or panic.
 fn text(error: impl Into<BoxError>) -> String {
     catch_unwind(AssertUnwindSafe(|| shortened(format_args!("{}", error.into()))))
         .map_err(message)
@@ -274,7 +274,7 @@ fn shortened(text: fmt::Arguments<'_>) -> String {
     }
 
     let mut shortened = Shortened { text: String::new(), left: LONGEST_REASON };
-    // An error says that it is full, or that the text cannot be formatted any further.
+    // An error means that the limit is reached, or that the text cannot be formatted further.
     let _ = shortened.write_fmt(text);
     if shortened.text.is_empty() {
         shortened.text.push_str("without a text");

@@ -24,7 +24,7 @@ where
     FulfilFn { closure, idempotent: false }
 }
 
-/// A closure as a handler. Created by [`fulfil_fn`], where there is an example.
+/// A handler made from a closure. Created by [`fulfil_fn`], which has an example.
 #[derive(Clone, Copy)]
 pub struct FulfilFn<C> {
     closure: C,
@@ -32,9 +32,9 @@ pub struct FulfilFn<C> {
 }
 
 impl<C> FulfilFn<C> {
-    /// Declares that a second call for the same fulfilment has no further effect, because the closure
-    /// sees to it (by [`idempotency_key`](Fulfilment::idempotency_key), or a unique index). A
-    /// fulfilment in doubt then runs again.
+    /// Declares that a second call for the same fulfilment has no further effect, because the
+    /// closure ensures it (by [`idempotency_key`](Fulfilment::idempotency_key), or a unique index).
+    /// A fulfilment in doubt then runs again.
     ///
     /// ```
     /// use tower_firstpromoter::{Outcome, event::Fulfilment, fulfil_fn};

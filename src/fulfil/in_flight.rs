@@ -43,7 +43,7 @@ pub(super) enum Progress {
     Ended(Ended),
 }
 
-/// A handler and a store of any type.
+/// Attempts, without the types of handler and store.
 pub(crate) trait Attempts: Send + Sync {
     /// Starts an attempt, or joins the one that is running.
     fn listen(
@@ -66,7 +66,7 @@ pub(crate) struct InFlight<H, S> {
     tasks: watch::Sender<usize>,
 }
 
-/// The promoter belongs to it: a delivery of another account must not get this attempt's verdict.
+/// With the promoter: a delivery of another account must not get this attempt's verdict.
 type Key = (FulfilmentId, PromoterId);
 
 #[derive(Default)]
@@ -120,7 +120,7 @@ where
             let info = DeliveryInfo::from(&fulfilment);
             let InFlight { handler, store, .. } = &*in_flight.in_flight;
             let ended = attempt(handler, store, fulfilment, &info, &settings, &progress).await;
-            // Removed first, then told: a later delivery must ask the store.
+            // Removed before the listeners are told: a later delivery must ask the store.
             drop(in_flight);
             if progress.receiver_count() == 0 {
                 let Ended { verdict, attempt } = ended;
@@ -143,7 +143,7 @@ where
         self.running().closed = true;
         let mut tasks = self.tasks.subscribe();
         Box::pin(async move {
-            // An error says that the webhook is gone, and with it every task.
+            // An error means that the webhook is gone, and every task with it.
             let _ = tasks.wait_for(|tasks| *tasks == 0).await;
         })
     }
@@ -201,7 +201,7 @@ impl Listener {
         let ended = self.progress.wait_for(|progress| matches!(progress, Progress::Ended(_))).await;
         match ended.map(|progress| *progress) {
             Ok(Progress::Ended(ended)) => ended,
-            // The task is gone without a word: its runtime was shut down.
+            // The task ended without a verdict: its runtime was shut down.
             _ => self.unfinished().into(),
         }
     }

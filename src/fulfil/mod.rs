@@ -99,9 +99,9 @@ pub trait Fulfil: Send + Sync + 'static {
         fulfilment: Fulfilment,
     ) -> impl Future<Output = Result<Outcome, Self::Error>> + Send;
 
-    /// Tells whether an earlier attempt took effect, of a fulfilment in doubt.
+    /// Tells whether an earlier attempt of a fulfilment in doubt took effect.
     ///
-    /// Asked at the next delivery. `Some(true)` is recorded and answered with `200`; `Some(false)`
+    /// Called at the next delivery. `Some(true)` is recorded and answered with `200`; `Some(false)`
     /// calls [`fulfil`](Fulfil::fulfil) again; `None`, the default, is answered with `500` until an
     /// operator [resolves](crate::store::Store::resolve) the doubt. A handler that is idempotent
     /// returns `Some(false)`.
@@ -166,9 +166,9 @@ impl<F: Fulfil> Fulfil for Arc<F> {
 /// for [`Outcome::Pending`] as well**; return an error to undo them. `Tx` is the store's:
 /// `PostgresTx`, `SqliteTx`.
 ///
-/// Calls to other services are outside the transaction: give them
-/// [`Fulfilment::idempotency_key`], and return [`Outcome::InDoubt`] where one timed out. A panic is
-/// undone and runs again, and so would such a call.
+/// Calls to other services are outside the transaction: give them [`Fulfilment::idempotency_key`],
+/// and return [`Outcome::InDoubt`] where one timed out. After a panic the handler runs again, and
+/// makes such a call again.
 ///
 /// Every [`Fulfil`] is a `FulfilIn` of a journal's `Tx`, which carries no effect.
 ///
@@ -217,9 +217,9 @@ pub trait FulfilIn<Tx>: Send + Sync + 'static {
         tx: &mut Tx,
     ) -> impl Future<Output = Result<Outcome, Self::Error>> + Send;
 
-    /// Tells whether an earlier attempt took effect, as [`Fulfil::was_fulfilled`] does, where there is
-    /// an example. Asked after [`Outcome::InDoubt`], and while the transaction is open: a pool of one
-    /// connection has no other.
+    /// Tells whether an earlier attempt took effect. See [`Fulfil::was_fulfilled`] for an example.
+    /// Called after [`Outcome::InDoubt`], while the transaction is open: a pool of one connection
+    /// has none left for it.
     ///
     /// # Errors
     ///
@@ -252,10 +252,10 @@ impl<F: Fulfil, Tx: ExternalEffects + Send> FulfilIn<Tx> for F {
     }
 }
 
-/// Asks somebody else, before the handler runs, whether a fulfilment is owed.
+/// Confirms a fulfilment before the handler runs.
 #[cfg_attr(not(feature = "api"), allow(dead_code))]
 pub(crate) trait Confirm: Send + Sync + 'static {
-    /// Confirms the fulfilment, or gives the reason why not.
+    /// Returns the reason if the fulfilment is not confirmed.
     fn confirm<'a>(&'a self, fulfilment: &'a Fulfilment) -> BoxFuture<'a, Result<(), String>>;
 }
 

@@ -1,4 +1,4 @@
-//! Guides, one page each. They hold no code, and are compiled for the documentation and its tests only.
+//! Guides, one page each, compiled for the documentation and its tests only.
 
 #[doc = include_str!("start.md")]
 pub mod start {}

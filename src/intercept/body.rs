@@ -10,7 +10,8 @@ use pin_project_lite::pin_project;
 use crate::webhook::ReplyBody;
 
 pin_project! {
-    /// The application's own body, or a webhook's answer.
+    /// Response body of [`Intercept`](super::Intercept): the application's own, or a webhook's
+    /// answer.
     ///
     /// ```
     /// use http_body::Body;
@@ -56,7 +57,7 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().inner.project() {
             InnerProj::App { body } => body.poll_frame(cx),
-            // Spelled out: `map` would move the application's frames once more as well.
+            // Matched by hand: `map` would move the application's frames once more as well.
             InnerProj::Webhook { body } => match body.poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
                 Poll::Ready(Some(Err(never))) => match never {},

@@ -17,11 +17,12 @@ use super::{OtherEvents, ResponseBody};
 use crate::webhook::Delivered;
 
 pin_project! {
-    /// The future of an [`Intercept`](super::Intercept)'s response, where there is an example.
+    /// Response future of [`Intercept`](super::Intercept), which has an example.
     ///
     /// # Cancel safety
     ///
-    /// As the inner service's; for a delivery as [`WebhookFuture`](crate::WebhookFuture).
+    /// That of the inner service's future; for a delivery, that of
+    /// [`WebhookFuture`](crate::WebhookFuture).
     pub struct InterceptFuture<S, P, B>
     where
         S: Service<Request<B>>,

@@ -4,10 +4,10 @@ use tower::Layer;
 use super::{Intercept, Pass, Refuse, path::Path};
 use crate::webhook::Webhook;
 
-/// Answers the requests to one path with a [`Webhook`]. Created by [`Webhook::at`], where there is an
+/// Answers the requests to one path with a [`Webhook`]. Created by [`Webhook::at`], which has an
 /// example.
 ///
-/// It must stand outside whatever could answer in its place, such as a body limit, a redirect or a
+/// It must be outside whatever could answer in its place, such as a body limit, a redirect or a
 /// login, and see the path as it comes over the wire.
 #[derive(Clone, Debug)]
 #[must_use]
@@ -28,8 +28,9 @@ impl Webhook {
     /// # Panics
     ///
     /// If `path` can never match: it must start with `/`, be written as it comes over the wire
-    /// (percent-encoded, without `.`, `..` and `//`), and have no query, no wildcard and no parameter.
-    /// With a secret path also if it is `/`, below which every short path would match.
+    /// (percent-encoded, without `.`, `..` and `//`), and have no query, no wildcard and no
+    /// parameter. With a secret path also if it is `/`, below which every path of one segment would
+    /// match.
     ///
     /// ```
     /// use tower::{Layer, service_fn};
@@ -51,8 +52,8 @@ impl InterceptLayer {
     /// Passes events of other types on to the inner service instead of refusing them with `422`, for a
     /// URL at which all of FirstPromoter's events arrive.
     ///
-    /// The request is passed on with every header as it came and its body whole, which `body` turns
-    /// into the type that the service takes. It is authorized. The inner service is held ready while a
+    /// Only authorized requests are passed on, with their headers unchanged; `body` turns the bytes
+    /// of the body into the inner service's body type. The inner service is held ready while a
     /// delivery is read and handled, which counts against a concurrency limit in it.
     ///
     /// ```

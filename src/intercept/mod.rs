@@ -1,7 +1,7 @@
-//! Takes deliveries out of an application's requests.
+//! Intercepts deliveries and passes all other requests on.
 //!
-//! [`InterceptLayer`] wraps an application. To a request for another path it is one comparison: nothing
-//! is allocated, boxed or copied, and the inner service's body and error stay its own.
+//! [`InterceptLayer`] wraps an application. A request for another path costs one comparison:
+//! nothing is allocated, boxed or copied, and the inner service keeps its body and error types.
 //! [`Webhook::at`](crate::Webhook::at) has an example.
 
 mod body;

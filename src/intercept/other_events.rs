@@ -6,22 +6,22 @@ use tower::Service;
 
 use crate::webhook::{Delivered, ReplyBody};
 
-/// What an [`InterceptLayer`](super::InterceptLayer) does with events of other types: [`Refuse`] or
-/// [`Pass`]. It cannot be implemented outside this crate.
+/// Decides what an [`InterceptLayer`](super::InterceptLayer) does with events of other types:
+/// [`Refuse`] or [`Pass`]. It cannot be implemented outside this crate.
 ///
 /// [`InterceptLayer::pass_other_events`](super::InterceptLayer::pass_other_events) has an example.
 pub trait OtherEvents<S, B>: Clone + sealed::Sealed
 where
     S: Service<Request<B>>,
 {
-    /// What is held while a delivery is read, to pass its request on.
+    /// What is held while a delivery is read, so that its request can be passed on.
     #[doc(hidden)]
     type Held;
 
     #[doc(hidden)]
     const PASS: bool;
 
-    /// Takes the service that was made ready; a clone carries no readiness.
+    /// Takes the ready service and leaves a clone, which carries no readiness.
     #[doc(hidden)]
     fn hold(&self, inner: &mut S) -> Self::Held;
 

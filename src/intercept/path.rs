@@ -5,7 +5,7 @@ use http::uri::PathAndQuery;
 /// The webhook's path.
 #[derive(Clone, Debug)]
 pub(super) struct Path {
-    /// Without a slash at its end.
+    /// Without a trailing slash.
     base: Arc<str>,
     /// Whether one more segment, the secret, follows.
     secret_below: bool,

@@ -24,15 +24,15 @@ const STORE_ERRORS: &str = "firstpromoter_store_errors_total";
 /// | `firstpromoter_deliveries_total` | `code`, `unit` | deliveries answered |
 /// | `firstpromoter_delivery_duration_seconds` | `code` | a histogram, from the head to the answer |
 /// | `firstpromoter_joined_deliveries_total` | | deliveries that joined a running attempt |
-/// | `firstpromoter_in_doubt_total` | | deliveries of fulfilments in doubt, which an operator resolves |
+/// | `firstpromoter_in_doubt_total` | | answers `in_doubt`, and interrupted attempts that are in doubt: an operator resolves them |
 /// | `firstpromoter_hang_ups_total` | | senders that hung up before the answer |
 /// | `firstpromoter_late_ends_total` | `code` | attempts that ended when no delivery was waiting |
 /// | `firstpromoter_handler_errors_total` | | errors of the handler |
-/// | `firstpromoter_handler_interruptions_total` | | panics and time-outs of the handler |
+/// | `firstpromoter_handler_interruptions_total` | | panics and timeouts of the handler |
 /// | `firstpromoter_store_errors_total` | `after_handler` | errors of the store, before or after the handler |
 ///
-/// `code` is a [`Verdict::code`]. `unit` is a unit that this crate knows, `other`, or `none` where the
-/// body was not read so far, so no label grows with what a sender makes up.
+/// `code` is a [`Verdict::code`]. `unit` is a unit that this crate knows, `other`, or `none` where
+/// the body was not decoded, so no sender can create labels.
 ///
 /// ```
 /// use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, observe::Metrics};
@@ -59,7 +59,7 @@ impl Metrics {
 
 impl Observer for Metrics {
     fn observe(&self, event: &DeliveryEvent<'_>) {
-        // At the first event: by then the application has installed its recorder.
+        // At the first event, when the application has installed its recorder.
         if !self.described.swap(true, Ordering::Relaxed) {
             describe();
         }
@@ -80,7 +80,12 @@ impl Observer for Metrics {
                 counter!(LATE_ENDS, "code" => verdict.code()).increment(1);
             }
             DeliveryEvent::HandlerFailed { .. } => counter!(HANDLER_ERRORS).increment(1),
-            DeliveryEvent::HandlerInterrupted { .. } => counter!(INTERRUPTIONS).increment(1),
+            DeliveryEvent::HandlerInterrupted { undone, .. } => {
+                counter!(INTERRUPTIONS).increment(1);
+                if !undone {
+                    counter!(IN_DOUBT).increment(1);
+                }
+            }
             DeliveryEvent::StoreFailed { after_handler, .. } => {
                 let after_handler = if after_handler { "true" } else { "false" };
                 counter!(STORE_ERRORS, "after_handler" => after_handler).increment(1);
@@ -91,7 +96,7 @@ impl Observer for Metrics {
     }
 }
 
-/// A label must not grow with what the sender makes up.
+/// A label must not have as many values as a sender likes.
 fn unit(info: Option<&DeliveryInfo>) -> &'static str {
     let Some(info) = info else { return "none" };
     match &info.unit {
@@ -110,11 +115,11 @@ fn describe() {
     describe_counter!(DELIVERIES, "Deliveries answered, by code and unit.");
     describe_histogram!(DURATION, Seconds, "From a delivery's head to its answer, by code.");
     describe_counter!(JOINED, "Deliveries that joined a running attempt.");
-    describe_counter!(IN_DOUBT, "Deliveries of fulfilments in doubt, which an operator resolves.");
+    describe_counter!(IN_DOUBT, "Answers `in_doubt`, and interrupted attempts that are in doubt.");
     describe_counter!(HANG_UPS, "Deliveries whose sender hung up before the answer.");
     describe_counter!(LATE_ENDS, "Attempts that ended when no delivery was waiting, by code.");
     describe_counter!(HANDLER_ERRORS, "Errors of the handler.");
-    describe_counter!(INTERRUPTIONS, "Panics and time-outs of the handler.");
+    describe_counter!(INTERRUPTIONS, "Panics and timeouts of the handler.");
     describe_counter!(STORE_ERRORS, "Errors of the store.");
     // An alert on an increase needs the zero before it.
     for name in [JOINED, IN_DOUBT, HANG_UPS, HANDLER_ERRORS, INTERRUPTIONS] {

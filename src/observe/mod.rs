@@ -1,9 +1,9 @@
 //! Reports what happens to deliveries.
 //!
-//! Everything worth knowing about a delivery is reported once, as a [`DeliveryEvent`]: to `tracing`
-//! with that feature, and to each [`Observer`] of the application's own, such as `Metrics`. The crate
-//! puts no secret, e-mail address, query string or body into it; errors of the handler and the store
-//! are reported as they are. Requests to other paths are not reported. [`Observer`] has an example.
+//! Everything worth knowing about a delivery is reported once, as a [`DeliveryEvent`]: to
+//! `tracing`, with that feature, and to each [`Observer`], such as `Metrics`. The crate puts no
+//! secret, e-mail address, query string or body into it; errors of the handler and the store are
+//! reported as they are. Requests to other paths are not reported. [`Observer`] has an example.
 //!
 //! # Spans and events (feature `tracing`)
 //!
@@ -34,7 +34,7 @@
 //! | answered another `4xx` | warn | `firstpromoter.problem`, if the body lacks something |
 //! | answered `5xx` | error; warn while shutting down | |
 //! | the sender hung up | warn | |
-//! | an attempt ended and no delivery was waiting | as its answer | `firstpromoter.outcome`, `firstpromoter.attempt` |
+//! | an attempt ended and no delivery was waiting | as for an answer with its verdict | `firstpromoter.outcome`, `firstpromoter.attempt` |
 //! | the handler returned an error, panicked or took too long; a doubt; not confirmed | error | `exception.message` |
 //! | the store returned an error | error | `exception.message` |
 //! | a webhook with [`Access::anyone`](crate::Access::anyone) was created | warn | |
@@ -110,25 +110,25 @@ pub enum DeliveryEvent<'a> {
     Answered {
         /// How it ended.
         verdict: Verdict,
-        /// The fulfilment, if the body was read so far.
+        /// The fulfilment, if the body was decoded.
         info: Option<&'a DeliveryInfo>,
         /// The number of the handler's run; 0 if it did not run.
         attempt: u32,
         /// Whether another delivery had started the attempt.
         joined: bool,
         /// The position of the secret that admitted the delivery: 0 is the first one, 1 the first
-        /// given to [`or_secret`](crate::Access::or_secret). A secret that admits no more deliveries
-        /// can go.
+        /// given to [`or_secret`](crate::Access::or_secret). A secret that admits no more
+        /// deliveries can be removed.
         secret: Option<usize>,
         /// What the body lacks, if it was refused for that.
         problem: Option<&'static str>,
         /// The time from the request's head to the answer.
         elapsed: Duration,
     },
-    /// The sender hung up before the answer. The attempt goes on.
+    /// The sender hung up before the answer. An attempt that has begun goes on.
     #[non_exhaustive]
     HungUp {
-        /// The fulfilment, if the body was read so far.
+        /// The fulfilment, if the body was decoded.
         info: Option<&'a DeliveryInfo>,
         /// The time from the request's head to the hang-up.
         elapsed: Duration,
@@ -151,12 +151,12 @@ pub enum DeliveryEvent<'a> {
         /// The error's text, at most 300 characters.
         error: &'a str,
     },
-    /// The handler panicked, or was dropped at the end of its time.
+    /// The handler panicked, or was dropped at its time limit.
     #[non_exhaustive]
     HandlerInterrupted {
         /// The fulfilment.
         info: &'a DeliveryInfo,
-        /// The panic's message, or the time; at most 300 characters.
+        /// The panic's message, or the time limit; at most 300 characters.
         reason: &'a str,
         /// Whether the store has undone the attempt; else it is in doubt.
         undone: bool,
@@ -233,8 +233,8 @@ impl Observers {
     }
 
     pub(crate) fn emit(&self, event: &DeliveryEvent<'_>) {
-        // Each on its own: an observer must not decide what becomes of a fulfilment, nor keep another
-        // one from its event, nor abort in a `drop`.
+        // Each guarded on its own: a panic must not affect the fulfilment, keep the event from
+        // another observer, or abort in a `drop`.
         let guarded = |observe: &dyn Fn()| {
             drop(catch_unwind(AssertUnwindSafe(observe)).map_err(message));
         };

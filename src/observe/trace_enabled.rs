@@ -1,4 +1,4 @@
-//! One span for each delivery, and an event for whatever an operator should know of it.
+//! Writes one span for each delivery, and an event for what an operator should know of it.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(crate) struct Span(tracing::Span);
 impl Span {
     pub(crate) fn delivery() -> Self {
         // As severe as the most severe event in it: a filter that lets the event through must not
-        // take away which fulfilment it is about.
+        // drop the fields that identify its fulfilment.
         Self(tracing::error_span!(
             target: TARGET,
             "firstpromoter.delivery",
@@ -161,6 +161,6 @@ pub(super) fn emit(event: &DeliveryEvent<'_>) {
 pub(crate) fn access_is_open() {
     warn!(
         target: TARGET,
-        "this webhook admits anyone: whoever reaches it can have fulfilments made up"
+        "this webhook admits anyone: whoever reaches it can forge deliveries"
     );
 }

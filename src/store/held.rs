@@ -8,7 +8,7 @@ use crate::event::FulfilmentId;
 
 pub(super) type Key = (Arc<str>, FulfilmentId);
 
-/// The fulfilments that this process is at work on, of one store.
+/// The fulfilments of one store that have an attempt in this process.
 #[derive(Clone, Default)]
 pub(super) struct HeldSet(Arc<Mutex<HashSet<Key>>>);
 

@@ -16,8 +16,7 @@ use crate::event::FulfilmentId;
 /// A journal in memory. **It forgets everything when the process ends**, and the oldest records when
 /// it is full.
 ///
-/// It is for tests, and for handlers that are idempotent by themselves, which it spares the
-/// duplicates that arrive while the process runs. Clones share what they know.
+/// For tests, and for handlers that are idempotent by themselves. Clones share their records.
 ///
 /// ```
 /// use tower_firstpromoter::store::MemoryStore;

@@ -8,10 +8,10 @@
 //! | `RedbStore` | journal | effects elsewhere, one process, no server |
 //! | [`MemoryStore`] | journal | tests; it forgets |
 //!
-//! A **transactional** store commits the handler's effect and the record together: a cut-off attempt
-//! is undone and runs again. Its handler implements [`FulfilIn`](crate::FulfilIn). A **journal**
-//! records that an attempt begins, and later how it ended: a cut-off attempt is in doubt. Its handler
-//! implements [`Fulfil`](crate::Fulfil). The kind is the store's type.
+//! A **transactional** store commits the handler's effect and the record together: a cut-off
+//! attempt is undone and runs again. Its handler implements [`FulfilIn`](crate::FulfilIn). A
+//! **journal** records that an attempt begins, and later how it ended: a cut-off attempt is in
+//! doubt. Its handler implements [`Fulfil`](crate::Fulfil).
 
 #[cfg(any(feature = "redb", feature = "sqlite"))]
 mod held;
@@ -63,8 +63,9 @@ pub use self::{
 ///
 /// 1. **One attempt at a time.** Of all [`begin`](Store::begin)s for an id, at most one has a `Tx` at
 ///    a time, on however many machines share the store.
-/// 2. **Fulfilled is for good.** After a verb returned `Ok` for a fulfilment that is fulfilled, every
-///    later `begin` returns [`Begin::Fulfilled`], whatever crashes, until [`forget`](Store::forget).
+/// 2. **Fulfilled is for good.** After a method returned `Ok` for a fulfilment that is fulfilled,
+///    every later `begin` returns [`Begin::Fulfilled`], whatever crashes, until
+///    [`forget`](Store::forget).
 /// 3. **An attempt leaves a trace or no effect.** Before `begin` returns a `Tx`, the store can tell,
 ///    whatever crashes, that an attempt may have taken effect; or it can undo the effect.
 /// 4. **A cut-off attempt is never clean.** After a `Tx` was dropped without [`end`](Store::end), or
@@ -76,15 +77,15 @@ pub use self::{
 /// 7. **The record says what was last asked for**: promoter, unit, amount and customer of the latest
 ///    `begin`; the reason of the latest end; in `attempts` the runs of the handler and nothing else.
 /// 8. **Texts never decide a state.** A text that the store cannot hold is shortened, altered or left out.
-/// 9. **One account.** A record of another promoter is [`Begin::Mismatch`], whatever its state, unless
-///    it is failed and its handler never ran: that was not confirmed, and may have been made up.
-/// 10. **`Ok` is durable**: what a verb returned is what a second connection reads.
+/// 9. **One account.** A record of another promoter is [`Begin::Mismatch`], whatever its state,
+///    unless it is failed and its handler never ran: that was not confirmed, and may be forged.
+/// 10. **`Ok` is durable**: what a method returned is what a second connection reads.
 ///
-/// An error says that the store is out of reach; of [`end`](Store::end), that it is not certain whether
-/// the record is durable. The delivery is answered with `503`.
+/// An error means that the store is out of reach; an error of [`end`](Store::end), that the record
+/// may or may not be durable. The delivery is answered with `503`.
 ///
-/// No verb is dropped by this crate before it returns: each runs to its end in a task of its own if
-/// it takes long. A store holds what [`Claim`] shows and nothing else of a delivery.
+/// This crate drops no future of `begin` or `end` before it is ready: one that takes long goes on
+/// in a task of its own. A store keeps nothing of a delivery but what [`Claim`] holds.
 ///
 /// A store stands for one FirstPromoter account, whose ids are unique. The stores of this crate have
 /// `namespace` for applications with more than one.
@@ -123,7 +124,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// The store's error.
     type Error: Debug + Display + Into<BoxError> + Send + 'static;
 
-    /// Begins an attempt, if the record allows one. See [`Store`] for an example of every verb.
+    /// Begins an attempt, if the record allows one. See [`Store`] for an example of every method.
     fn begin(
         &self,
         claim: &Claim,
@@ -147,8 +148,8 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// The latest change comes first.
     fn open(&self, limit: usize) -> impl Future<Output = Result<Vec<Record>, Self::Error>> + Send;
 
-    /// Resolves a doubt: the fulfilment took effect (`true`), or it did not and runs again at the next
-    /// delivery (`false`). Returns `false` if it is not in doubt.
+    /// Resolves a doubt: the fulfilment took effect (`true`), or it did not and runs again at the
+    /// next delivery (`false`). Returns `Ok(false)` if the fulfilment is not in doubt.
     fn resolve(
         &self,
         id: FulfilmentId,
@@ -156,7 +157,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<bool, Self::Error>> + Send;
 
     /// Forgets a fulfilment, so that it runs again at its next delivery: for an effect that was
-    /// reversed on purpose. Returns `false` if there is no record, or an attempt is running.
+    /// reversed on purpose. Returns `Ok(false)` if there is no record, or an attempt is running.
     fn forget(&self, id: FulfilmentId) -> impl Future<Output = Result<bool, Self::Error>> + Send;
 }
 

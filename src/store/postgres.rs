@@ -22,10 +22,11 @@ const MARGIN: i32 = 30_000;
 /// How long a write may take, and a commit. A write waits for a lock for 3 seconds at most.
 const WRITE_WITHIN: Duration = Duration::from_millis(3_300);
 
-/// A store in PostgreSQL, for any number of machines, in which **effect and record commit together**.
+/// Records attempts in PostgreSQL, for any number of machines. **Effect and record commit
+/// together.**
 ///
-/// The handler writes through the transaction in which the record is written, so one that is cut off
-/// is undone and runs again. What each failure leaves stands on the guide's page on stores.
+/// The handler writes through the transaction in which the record is written, so one that is cut
+/// off is undone and runs again. The guide `stores` lists what each failure leaves.
 ///
 /// ```no_run
 /// use sqlx::PgPool;
@@ -67,22 +68,23 @@ const WRITE_WITHIN: Duration = Duration::from_millis(3_300);
 /// # Connections
 ///
 /// The store opens connections of its own, by the connect options that the pool has at the time, so
-/// a handler may use the application's pool freely. One is held by each running attempt, at most
-/// [`concurrency_limit`](PostgresStore::concurrency_limit), and two more by everything else. Those
-/// of a process that vanished are ended by the server 30 seconds after the attempt's limit.
+/// a handler may use the application's pool freely. Each running attempt holds one, at most
+/// [`concurrency_limit`](PostgresStore::concurrency_limit), and everything else two more. The
+/// server ends those of a vanished process 30 seconds after the attempt's limit.
 ///
 /// The pool's hooks, such as an `after_connect` that sets a role, do not run for them; see
 /// [`with_dedicated_pool`](PostgresStore::with_dedicated_pool). What a handler sets for the session
-/// stays on them, so use `SET LOCAL`; a role set so has to be set back, since the record is written
-/// next.
+/// stays on its connection, so use `SET LOCAL`; set a role back before returning, since the record
+/// is written with it.
 ///
 /// # PgBouncer
 ///
-/// In transaction mode, give it `ignore_startup_parameters = extra_float_digits` and ten server
-/// connections for the store. sqlx prepares statements by name, which takes version 1.21 and
-/// `max_prepared_statements`. With an older one set `statement_cache_capacity(0)` in the pool's
-/// connect options, which the store understands, and call `.persistent(false)` on each query of the
-/// handler.
+/// In transaction mode, give PgBouncer `ignore_startup_parameters = extra_float_digits` and ten
+/// server connections for the store of each process. sqlx prepares statements by name, which needs
+/// version 1.21 and `max_prepared_statements`. With an older version set
+/// `statement_cache_capacity(0)` in the pool's connect options, which the store then follows, and
+/// either call `.persistent(false)` on each query of the handler or set PgBouncer's
+/// `server_reset_query_always = 1`.
 ///
 /// # The row
 ///
@@ -108,7 +110,7 @@ impl PostgresStore {
     }
 
     /// Creates a store that takes its connections from a pool made for it alone, so that the pool's
-    /// hooks run. They do not go back to that pool.
+    /// hooks run. The connections do not go back to that pool.
     ///
     /// ```no_run
     /// use sqlx::{Executor, postgres::PgPoolOptions};
@@ -117,7 +119,7 @@ impl PostgresStore {
     /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
     /// let pool = PgPoolOptions::new()
     ///     .after_connect(|connection, _| Box::pin(async move {
-    ///         connection.execute("SET ROLE rewards").await.map(drop)
+    ///         connection.execute("SET ROLE billing").await.map(drop)
     ///     }))
     ///     .connect_lazy("postgres://localhost/app")?;
     /// let store = PostgresStore::with_dedicated_pool(pool);
@@ -128,7 +130,8 @@ impl PostgresStore {
     }
 
     /// Separates the fulfilments of several FirstPromoter accounts, whose ids may be the same.
-    /// Default: the empty one. Fulfilments recorded under another namespace run again.
+    /// Default: empty; the first account keeps that, because its records are not found in another
+    /// namespace.
     ///
     /// # Errors
     ///
@@ -159,8 +162,8 @@ impl PostgresStore {
         Self(self.0.with_schema(name.as_ref()))
     }
 
-    /// Sets how many attempts may run at once, each with a connection. Default: 8. Another one waits
-    /// for five seconds.
+    /// Sets how many attempts may run at once, each with a connection. Default: 8. A further one
+    /// waits at most 5 seconds for a connection.
     ///
     /// # Panics
     ///
@@ -197,10 +200,7 @@ impl PostgresStore {
             let problem = match timeout(WRITE_WITHIN, write).await {
                 Ok(Ok(true)) => match timeout(WRITE_WITHIN, connection.commit()).await {
                     Ok(committed) => return committed.map(|()| ended.state),
-                    Err(_) => {
-                        self.0.end_session(pid, claim.id(), false).await?;
-                        return Err(Problem::TimedOut);
-                    }
+                    Err(_) => return Err(Problem::TimedOut),
                 },
                 Ok(Ok(false)) => Problem::Lost,
                 Ok(Err(problem)) => problem,
@@ -263,7 +263,13 @@ impl Store for PostgresStore {
     }
 
     async fn end(&self, tx: PostgresTx, end: End) -> Result<State, PostgresError> {
-        Ok(bounded(self.try_end(tx, end)).await?)
+        let (pid, id) = (tx.pid, tx.claim.id());
+        let ended = bounded(self.try_end(tx, end)).await;
+        if ended.is_err() {
+            // It may be silent, and have the lock still.
+            let _ = bounded(self.0.end_session(pid, id, false)).await;
+        }
+        Ok(ended?)
     }
 
     async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, PostgresError> {
@@ -287,7 +293,7 @@ impl Store for PostgresStore {
 ///
 /// It dereferences to [`PgConnection`]: write through `&mut **tx`, as the example of
 /// [`PostgresStore`] does. The store commits it or rolls it back; a handler that does so itself
-/// leaves the fulfilment in doubt. Savepoints, such as sqlx's nested transactions, are welcome.
+/// leaves the fulfilment in doubt. Savepoints, such as sqlx's nested transactions, are allowed.
 ///
 /// # Panics
 ///

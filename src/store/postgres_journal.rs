@@ -14,10 +14,10 @@ use super::{
 };
 use crate::event::FulfilmentId;
 
-/// A store in PostgreSQL, for any number of machines, for **effects made elsewhere**.
+/// Records attempts in PostgreSQL, for any number of machines and **effects made elsewhere**.
 ///
-/// It records that an attempt starts, and later how it ended. One that was cut off may have taken
-/// effect, so it is in doubt. No connection is held meanwhile. For effects in the same database take
+/// It records that an attempt starts, and later how it ended; no connection is held meanwhile. A
+/// cut-off attempt may have taken effect, so it is in doubt. For effects in the same database take
 /// [`PostgresStore`], which leaves no doubt; both may use the same table.
 ///
 /// ```no_run
@@ -37,10 +37,10 @@ use crate::event::FulfilmentId;
 ///
 /// # The limit of an attempt
 ///
-/// An attempt that was started is `Busy` to others until its limit and 30 seconds are over, by the
-/// database's clock, and then in doubt. The handler is dropped at its limit, but dropping does not
-/// stop a thread of `spawn_blocking`, a request that was sent, or a machine that is frozen and wakes
-/// up. Where that matters, give the other service
+/// For others, a started attempt is busy until its limit and 30 seconds are over, by the database's
+/// clock; then it is in doubt. The handler is dropped at its limit, but dropping does not stop a
+/// thread of `spawn_blocking`, a request that was sent, or a machine that freezes and goes on
+/// later. Where that matters, give the other service
 /// [`idempotency_key`](crate::event::Fulfilment::idempotency_key).
 ///
 /// The store's connections are those described at [`PostgresStore`].
@@ -91,7 +91,7 @@ impl PostgresJournal {
     /// Records that the attempt starts, in the transaction that has the fulfilment's lock.
     async fn start(&self, tx: PostgresTx) -> Result<PostgresJournalTx, Problem> {
         let PostgresTx { mut connection, claim, attempt, .. } = tx;
-        // Of no sequence, so that it differs even from one that was forgotten.
+        // Random, so that it differs even from that of an attempt that was forgotten.
         let run = RandomState::new().hash_one(claim.id()) as i64;
         let attempts =
             if attempt.in_doubt { attempt.number.saturating_sub(1) } else { attempt.number };

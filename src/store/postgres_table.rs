@@ -1,4 +1,4 @@
-//! Shares between the two PostgreSQL stores: connections of their own, and the table.
+//! Shared by the two PostgreSQL stores: connections of their own, and the table.
 
 use std::{
     borrow::Cow,
@@ -8,7 +8,7 @@ use std::{
 };
 
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection as _, FromRow, PgConnection, PgPool, Row,
+    AssertSqlSafe, ConnectOptions, Connection as _, FromRow, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgRow},
     query, raw_sql,
 };
@@ -43,6 +43,9 @@ pub(super) const BRIEF: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
     SET LOCAL statement_timeout = 4000; SET LOCAL lock_timeout = 3000; \
     SET LOCAL idle_in_transaction_session_timeout = 10000; SET LOCAL synchronous_commit = on";
 
+/// Limits the rest of a message, whatever limit the database is set up with.
+const LIMIT: &str = "SET LOCAL statement_timeout = 4000";
+
 /// The state that is shown: what is started is in doubt once its time is over. A start in the
 /// future, after a clock was set back, counts as over.
 const SHOWN: &str = "CASE WHEN f.state <> 'started' THEN f.state \
@@ -65,7 +68,7 @@ struct Pool {
     given: PgPool,
     /// Whether `given` was made for the store, so that its hooks run.
     dedicated: bool,
-    /// Whether sqlx may prepare statements by name, which older poolers mix up.
+    /// Whether sqlx may prepare statements by name, which older poolers confuse.
     named: bool,
     attempts: Arc<Semaphore>,
     /// For notes, while attempts hold all of theirs, and for the other verbs.
@@ -155,7 +158,7 @@ impl Connection {
     /// `now`. An error says that it is not, or that the connection is lost; `None`, that no answer
     /// comes.
     pub(super) async fn is_same(&mut self, now: i64) -> Option<Result<bool, Problem>> {
-        let same = format!("ROLLBACK TO SAVEPOINT firstpromoter; SELECT {NOW} = {now}");
+        let same = format!("ROLLBACK TO SAVEPOINT firstpromoter; {LIMIT}; SELECT {NOW} = {now}");
         let tell = async {
             let mut rows = self.send(&same).await;
             if rows.is_err() {
@@ -230,8 +233,8 @@ impl Table {
             let schema = self.schema.as_deref().map(|schema| identifier(schema) + ".");
             let name = literal(&(schema.unwrap_or_default() + TABLE));
             let find = format!(
-                "SELECT format('%I.%I', n.nspname, c.relname), current_setting('server_encoding') \
-                 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                "{LIMIT}; SELECT format('%I.%I', n.nspname, c.relname), \
+                 current_setting('server_encoding') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                  WHERE c.oid = to_regclass({name})"
             );
             let (connection, rows) = self.pool.ask(&self.pool.spare, &find).await?;
@@ -273,12 +276,13 @@ impl Table {
         let Found { name, .. } = self.found().await?;
         let (row, lock) = (self.row(claim.id()), self.lock(claim.id()));
         let read = format!(
-            "SET LOCAL statement_timeout = 4000; \
-             SELECT f.promoter_id::text FROM {name} f WHERE {row} AND f.state = 'fulfilled'"
+            "{LIMIT}; SELECT pg_backend_pid(), \
+             (SELECT f.promoter_id::text FROM {name} f WHERE {row} AND f.state = 'fulfilled')"
         );
         let (mut connection, rows) = self.pool.ask(&self.pool.attempts, &read).await?;
-        if let Some(row) = rows.first() {
-            let known = sql::known("fulfilled", row.try_get(0)?, 0)?;
+        let (session, fulfilled): (i32, Option<String>) = first(&rows)?;
+        if let Some(promoter) = fulfilled {
+            let known = sql::known("fulfilled", &promoter, 0)?;
             connection.keep();
             return Ok(no_attempt(Some(known), claim).unwrap_or(Begin::Fulfilled));
         }
@@ -290,7 +294,12 @@ impl Table {
              SELECT {SHOWN}, f.promoter_id::text, f.attempts FROM {name} f WHERE {row}; \
              SAVEPOINT firstpromoter"
         );
-        let rows = connection.send(&begin).await?;
+        let Ok(begun) = timeout(ANSWER_WITHIN, connection.send(&begin)).await else {
+            // A silent session may have the lock by now.
+            self.end_session(session, claim.id(), false).await?;
+            return Err(Problem::TimedOut);
+        };
+        let rows = begun?;
         let (locked, now, pid, read_only): (bool, _, _, bool) = first(&rows)?;
         let known = rows.get(1).map(|row| {
             let (state, promoter, attempts) = FromRow::from_row(row)?;
@@ -431,7 +440,8 @@ impl Table {
     }
 
     async fn tell(&self, sql: &str) -> Result<bool, Problem> {
-        let (connection, rows) = self.pool.ask(&self.pool.spare, sql).await?;
+        let tell = format!("{LIMIT}; {sql}");
+        let (connection, rows) = self.pool.ask(&self.pool.spare, &tell).await?;
         connection.keep();
         first(&rows).map(|(answer,)| answer)
     }
@@ -448,7 +458,7 @@ impl Table {
 
     async fn records(&self, which: &str) -> Result<Vec<Record>, Problem> {
         let read = format!(
-            "SET LOCAL statement_timeout = 4000; SELECT f.id::text, f.unit, f.amount::text, \
+            "{LIMIT}; SELECT f.id::text, f.unit, f.amount::text, \
              f.promoter_id::text, f.cust_id, {SHOWN}, f.attempts, \
              CASE {SHOWN} WHEN 'in_doubt' THEN coalesce(f.reason, '{CUT_OFF}') ELSE f.reason END, \
              (extract(epoch FROM f.first_seen) * 1000000)::bigint, \

@@ -20,7 +20,7 @@ const ATTEMPT_WITHIN: Duration = Duration::from_secs(60);
 
 /// Describes a fulfilment to a store: what identifies it and explains it to an operator.
 ///
-/// The body, secrets and e-mail addresses cannot reach a store, because they are not here.
+/// The body, secrets and e-mail addresses cannot reach a store, because a claim has none.
 ///
 /// ```
 /// use tower_firstpromoter::{event::Fulfilment, store::Claim};
@@ -127,7 +127,8 @@ pub enum Begin<Tx> {
     },
     /// An earlier attempt was cut off and may have taken effect.
     InDoubt {
-        /// The right to run an attempt, once that is known. Dropped, the doubt stays.
+        /// The right to run an attempt, once the doubt is resolved. If it is dropped, the doubt
+        /// stays.
         tx: Tx,
         /// The number that a run of the handler would have.
         attempt: u32,
@@ -155,7 +156,7 @@ pub enum End {
     /// The handler cannot know whether it took effect. Its writes are undone, and the record is in
     /// doubt on every store.
     InDoubt(String),
-    /// The handler panicked, or was dropped at the end of its time. A transactional store undoes its
+    /// The handler panicked, or was dropped at its time limit. A transactional store undoes its
     /// writes and records the attempt as failed; a journal records it as in doubt.
     Interrupted(String),
     /// The handler was not called. An attempt that began in doubt stays in doubt, with the reason it
@@ -165,7 +166,7 @@ pub enum End {
     WasFulfilled,
 }
 
-/// What a store knows of a fulfilment. See [`Store::open`](super::Store::open) for an example.
+/// What a store knows of a fulfilment. See [`Store`](super::Store) for an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {
@@ -270,7 +271,7 @@ impl fmt::Display for State {
     }
 }
 
-/// The namespace is longer than 200 bytes or has a control character.
+/// The error of a namespace that is longer than 200 bytes or has a control character.
 ///
 /// ```
 /// use tower_firstpromoter::store::MemoryStore;
@@ -295,13 +296,13 @@ pub(super) fn namespace(account: &str) -> Result<Arc<str>, InvalidNamespace> {
     Ok(account.into())
 }
 
-/// Decides what the record of a fulfilment that nobody is at work on allows.
+/// Decides what a record allows while no attempt is running.
 pub(super) fn decide(known: Option<(State, PromoterId, u32)>, claim: &Claim) -> Begin<()> {
     let Some((state, promoter, attempts)) = known else {
         return Begin::Run { tx: (), attempt: 1 };
     };
     let attempt = attempts.saturating_add(1);
-    // What was never run may have been made up, with any promoter: it must not keep the real one out.
+    // A fulfilment that never ran may be forged, with any promoter: it must not block the real one.
     let ran = attempts > 0 || state != State::Failed;
     match state {
         _ if promoter != claim.promoter && ran => Begin::Mismatch,
@@ -369,7 +370,7 @@ impl Attempt {
 /// The reason of an attempt that never ended.
 pub(super) const CUT_OFF: &str = "the attempt was cut off";
 
-/// What a journal of one process does to its records; nobody else is at work on them.
+/// What a journal of one process does to its records, which no other process changes.
 impl Record {
     /// Decides on an attempt and records that it begins.
     pub(super) fn begun(
@@ -418,7 +419,7 @@ impl Record {
     }
 }
 
-/// The state and the reason that an operator's word leaves in a record that was in doubt.
+/// The state and the reason of a record after an operator resolved its doubt.
 pub(super) fn resolved(fulfilled: bool) -> (State, Option<&'static str>) {
     if fulfilled {
         (State::Fulfilled, None)

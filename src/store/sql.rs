@@ -1,4 +1,4 @@
-//! Shares between the stores that speak SQL: their errors, and how a row becomes a record.
+//! Shared by the SQL stores: their errors, and how a row becomes a record.
 
 #[cfg(feature = "postgres")]
 use std::borrow::Cow;
@@ -18,9 +18,8 @@ pub(super) enum Problem {
     #[error("there is no table {TABLE}: call `create_table`, or add `SCHEMA` to your migrations")]
     NoTable(#[source] Option<sqlx::Error>),
     #[cfg(feature = "sqlite")]
-    #[error("another attempt has the database for too long")]
+    #[error("another attempt has held the database for too long")]
     Busy,
-    #[cfg(feature = "postgres")]
     #[error("the attempt is not recorded: the right to run it was lost")]
     Lost,
     #[error("a record cannot be read: its {0} was not written by this crate")]

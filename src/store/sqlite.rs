@@ -3,7 +3,7 @@ use std::{
     ops::{Deref, DerefMut},
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU8, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -58,19 +58,20 @@ use crate::event::FulfilmentId;
 /// # Ok(()) }
 /// ```
 ///
-/// An attempt waits 3 seconds for another one of this store and 1 second for another process or pool
-/// that writes; then it is [`Begin::Busy`], and `resolve` and `forget` return `false`. No verb takes
-/// longer than 7 seconds.
+/// An attempt waits 3 seconds for another one of this store and 1 second for another process or
+/// pool that writes; then it is [`Begin::Busy`], and `resolve` and `forget` return `false`. No
+/// method takes longer than 7 seconds.
 ///
 /// # The pool
 ///
 /// An attempt holds one connection of the pool. With a pool of one, nothing that runs during an
-/// attempt may ask the pool for another, `was_fulfilled` included; of a database in memory, nobody
-/// else can read the records during an attempt.
+/// attempt may ask the pool for another, `was_fulfilled` included; with a database in memory,
+/// nobody else can read the records during an attempt.
 ///
 /// During an attempt `synchronous` is `EXTRA` and `busy_timeout` is 1 second on that connection;
-/// both are restored. The store's commit and rollback hooks take the place of the application's on
-/// that connection, and are removed.
+/// both are restored. The store's commit and rollback hooks and its progress handler take the place of
+/// the application's on that connection, and are removed. What the handler left running when it ended
+/// or was cut off is interrupted.
 #[derive(Clone)]
 pub struct SqliteStore {
     pool: SqlitePool,
@@ -85,13 +86,17 @@ type Turn = Arc<OwnedMutexGuard<()>>;
 /// Limit of the wait for a turn.
 const TURN: Duration = Duration::from_secs(3);
 
+/// How long a statement may take that the handler no longer waits for.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// Limit of every verb.
 const LIMIT: Duration = Duration::from_secs(7);
 
+// `main`, because a temporary table of the same name would go first.
 const ROWS: &str = "SELECT id, unit, amount, promoter_id, cust_id, state, attempts, reason, \
-    first_seen, changed FROM firstpromoter_fulfilments WHERE namespace = ?";
+    first_seen, changed FROM main.firstpromoter_fulfilments WHERE namespace = ?";
 
-const RECORD: &str = "INSERT INTO firstpromoter_fulfilments AS f (namespace, id, unit, amount, \
+const RECORD: &str = "INSERT INTO main.firstpromoter_fulfilments AS f (namespace, id, unit, amount, \
     promoter_id, cust_id, state, attempts, reason, first_seen, changed) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10) \
     ON CONFLICT (namespace, id) DO UPDATE SET promoter_id = excluded.promoter_id, \
@@ -112,8 +117,9 @@ impl SqliteStore {
         Self { pool, namespace: "".into(), held: HeldSet::default(), queue: Arc::default() }
     }
 
-    /// Keeps the fulfilments of several FirstPromoter accounts apart, whose ids may be the same.
-    /// Default: empty. What was recorded in another namespace is not found.
+    /// Separates the fulfilments of several FirstPromoter accounts, whose ids may be the same.
+    /// Default: empty; the first account keeps that, because its records are not found in another
+    /// namespace.
     ///
     /// # Errors
     ///
@@ -130,7 +136,7 @@ impl SqliteStore {
         Ok(Self { namespace: record::namespace(account.as_ref())?, ..self })
     }
 
-    /// Creates the table unless there is one. See [`SqliteStore`] for an example.
+    /// Creates the table, unless it exists. See [`SqliteStore`] for an example.
     ///
     /// # Errors
     ///
@@ -150,7 +156,8 @@ impl SqliteStore {
     /// Begins a transaction that only the store can commit, with `first` in it.
     async fn write(&self, turn: Turn, first: &str) -> Result<Write, Problem> {
         let (conn, settings) = (Some(self.pool.acquire().await?), String::new());
-        let mut write = Write { conn, turn, gate: Arc::default(), settings, ending: false };
+        let (gate, interrupt) = (Arc::default(), Arc::default());
+        let mut write = Write { conn, turn, gate, interrupt, settings, ending: false };
         write.begin(first).await?;
         Ok(write)
     }
@@ -192,8 +199,7 @@ impl SqliteStore {
         let SqliteTx { mut write, held: _until_recorded, claim, attempt } = tx;
         let keeps = matches!(end, End::Fulfilled | End::Pending);
         let mut ended = attempt.ended(end, true);
-        // Statements whose futures the handler dropped may still be on their way.
-        write.conn().ping().await?;
+        write.settle(GRACE).await?;
         if write.gate.load(SeqCst) == LOST {
             if keeps {
                 // No commit has passed the gate, so nothing took effect.
@@ -218,8 +224,17 @@ impl SqliteStore {
             .bind(ended.reason)
             .bind(sql::now());
         let recorded = record.execute(write.conn()).await?.rows_affected() == 1;
+        if !recorded {
+            // What became fulfilled meanwhile stays so; a trigger may have swallowed the record, too.
+            let known = self.find(write.conn(), claim.id()).await?;
+            let known = known.map(|known| (known.state, known.promoter));
+            if known != Some((State::Fulfilled, claim.promoter())) {
+                return Err(Problem::Lost);
+            }
+            ended.state = State::Fulfilled;
+        }
         write.finish(true).await?;
-        Ok(if recorded { ended.state } else { State::Fulfilled })
+        Ok(ended.state)
     }
 
     /// Changes the record of a fulfilment, unless an attempt is running, or may be.
@@ -269,14 +284,14 @@ impl Store for SqliteStore {
 
     async fn resolve(&self, id: FulfilmentId, fulfilled: bool) -> Result<bool, SqliteError> {
         let (state, reason) = resolved(fulfilled);
-        let resolve = "UPDATE firstpromoter_fulfilments SET state = ?3, reason = ?4, changed = ?5 \
+        let resolve = "UPDATE main.firstpromoter_fulfilments SET state = ?3, reason = ?4, changed = ?5 \
             WHERE namespace = ?1 AND id = ?2 AND state = 'in_doubt'";
         let resolve = query(resolve).bind(&*self.namespace).bind(id.to_string());
         self.change(id, resolve.bind(state.as_str()).bind(reason).bind(sql::now())).await
     }
 
     async fn forget(&self, id: FulfilmentId) -> Result<bool, SqliteError> {
-        let forget = "DELETE FROM firstpromoter_fulfilments WHERE namespace = ? AND id = ?";
+        let forget = "DELETE FROM main.firstpromoter_fulfilments WHERE namespace = ? AND id = ?";
         self.change(id, query(forget).bind(&*self.namespace).bind(id.to_string())).await
     }
 }
@@ -293,6 +308,8 @@ struct Write {
     turn: Turn,
     /// Closed at first; [`OPEN`] lets a commit through; after a rollback it is [`LOST`] for good.
     gate: Arc<AtomicU8>,
+    /// Interrupts the statement that runs.
+    interrupt: Arc<AtomicBool>,
     /// What restores the connection's settings.
     settings: String,
     ending: bool,
@@ -300,6 +317,10 @@ struct Write {
 
 const OPEN: u8 = 1;
 const LOST: u8 = 2;
+
+/// How many of its operations SQLite performs between two looks at whether to interrupt: a
+/// millisecond's.
+const OPERATIONS: i32 = 10_000;
 
 /// Begins the name of the savepoint. The gate's address ends it, so no handler names it by accident.
 const SAVEPOINT: &str = "firstpromoter_";
@@ -315,9 +336,11 @@ impl Write {
 
     async fn begin(&mut self, first: &str) -> sqlx::Result<()> {
         let (gate, rolled_back) = (Arc::clone(&self.gate), Arc::clone(&self.gate));
+        let interrupt = Arc::clone(&self.interrupt);
         let mut handle = self.conn().lock_handle().await?;
         handle.set_commit_hook(move || gate.load(SeqCst) == OPEN);
         handle.set_rollback_hook(move || rolled_back.store(LOST, SeqCst));
+        handle.set_progress_handler(OPERATIONS, move || !interrupt.load(SeqCst));
         drop(handle);
         let settings = "SELECT printf('PRAGMA synchronous = %d; PRAGMA busy_timeout = %d', \
             synchronous, timeout) FROM pragma_synchronous, pragma_busy_timeout; \
@@ -327,8 +350,20 @@ impl Write {
         // sqlx counts it, so that the handler may nest transactions. `finish` ends it.
         std::mem::forget(self.conn().begin_with("BEGIN IMMEDIATE").await?);
         // The DELETE fails if the table is missing or read-only, which BEGIN IMMEDIATE does not.
-        let touch = "DELETE FROM firstpromoter_fulfilments WHERE 0";
+        let touch = "DELETE FROM main.firstpromoter_fulfilments WHERE 0";
         self.run(&format!("{first}; {touch}; SAVEPOINT {SAVEPOINT}{:p}", self.gate)).await
+    }
+
+    /// Waits for the statements whose futures the handler dropped, and interrupts those that take
+    /// longer.
+    async fn settle(&mut self, grace: Duration) -> sqlx::Result<()> {
+        if let Ok(settled) = timeout(grace, self.conn().ping()).await {
+            return settled;
+        }
+        self.interrupt.store(true, SeqCst);
+        let settled = self.conn().ping().await;
+        self.interrupt.store(false, SeqCst);
+        settled
     }
 
     /// Commits or rolls back. Gives the connection back if it is as it was, or else closes it.
@@ -338,6 +373,9 @@ impl Write {
         if commit {
             self.gate.fetch_max(OPEN, SeqCst);
             finished = self.run("COMMIT; BEGIN").await;
+        }
+        if !commit {
+            let _ = self.settle(Duration::ZERO).await;
         }
         if !commit || finished.is_err() {
             // SQLite may have no transaction where sqlx counts one.
@@ -365,6 +403,7 @@ impl Write {
         let mut handle = self.conn().lock_handle().await?;
         handle.remove_commit_hook();
         handle.remove_rollback_hook();
+        handle.remove_progress_handler();
         Ok(())
     }
 }
@@ -374,9 +413,14 @@ impl Drop for Write {
         let Some(conn) = self.conn.take() else { return };
         match Handle::try_current() {
             Ok(runtime) if !self.ending => {
-                let (turn, gate) = (Arc::clone(&self.turn), Arc::clone(&self.gate));
-                let settings = std::mem::take(&mut self.settings);
-                let write = Self { conn: Some(conn), turn, gate, settings, ending: true };
+                let write = Self {
+                    conn: Some(conn),
+                    turn: Arc::clone(&self.turn),
+                    gate: Arc::clone(&self.gate),
+                    interrupt: Arc::clone(&self.interrupt),
+                    settings: std::mem::take(&mut self.settings),
+                    ending: true,
+                };
                 drop(runtime.spawn(write.finish(false)));
             }
             _ => drop(conn.detach()), // which closes it
@@ -418,7 +462,7 @@ impl fmt::Debug for SqliteTx {
     }
 }
 
-/// The error of a [`SqliteStore`].
+/// The error of [`SqliteStore`].
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {

@@ -129,7 +129,7 @@ impl Account {
         self.with_status("completed")
     }
 
-    /// Lists the updates that were answered `200`, in their order: an id that is there twice was
+    /// Lists the updates that were answered `200`, in their order: an id that occurs twice was
     /// completed twice.
     pub fn updates(&self) -> Vec<FulfilmentId> {
         self.state().updates.clone()

@@ -1,4 +1,4 @@
-//! The promises of [`Store`], put to the test.
+//! Checks the promises of [`Store`].
 
 use std::{
     collections::hash_map::RandomState,
@@ -40,7 +40,8 @@ const LONG: Duration = Duration::from_secs(60);
 /// How many ask for the same fulfilment at the same time.
 const CROWD: usize = 64;
 
-/// Says which sentence of promise 4 holds for a store. See [`store_contract`] for an example.
+/// The kind of a store, which decides what promise 4 asks of it. See [`store_contract`] for an
+/// example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// It undoes a cut-off attempt, which then runs again.
@@ -422,7 +423,7 @@ impl<S: Store> Kit<S> {
     async fn one_account(&self) {
         let ours = self.claim();
         let theirs = claim(ours.id().get(), 8, "3", "credits", "user-8");
-        // What never ran may have been made up: it keeps nobody out.
+        // What never ran may be forged: it must block nobody.
         let (tx, _) = self.run(&theirs, ONE_ACCOUNT).await;
         self.end(&theirs, tx, End::NotRun("not confirmed".to_owned()), State::Failed).await;
         let (tx, _) = self.run(&ours, ONE_ACCOUNT).await;

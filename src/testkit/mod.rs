@@ -1,8 +1,9 @@
 //! Simulates FirstPromoter, and checks handlers and stores. **Not under semver**: it may change in any
 //! version.
 //!
-//! [`FirstPromoter`] sends fulfilments to your application as the real one does, a day in a few
-//! milliseconds. Its [`audit`](FirstPromoter::audit) sends everything that is known to go wrong:
+//! [`FirstPromoter`] sends fulfilments to your application as the real one does, a day of retries
+//! in a few milliseconds. Its [`audit`](FirstPromoter::audit) tries everything that is known to go
+//! wrong:
 //!
 //! ```
 //! # use std::{convert::Infallible, sync::{Arc, Mutex}};

@@ -26,7 +26,8 @@ pub enum Mishap {
     LateCopy,
 }
 
-/// The status of a fulfilment at FirstPromoter.
+/// The status of a fulfilment at FirstPromoter. See
+/// [`FirstPromoter::send`](super::FirstPromoter::send) for an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
     /// Answered with `200`, or completed by API.
@@ -38,24 +39,25 @@ pub enum Status {
     HasIssues,
 }
 
-/// What a receiver did wrong with a fulfilment.
+/// What a receiver did wrong with a fulfilment, found by an [`audit`](super::FirstPromoter::audit).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fault {
-    /// It answered `200` before it was fulfilled, or it never was.
+    /// The receiver answered `200` before it fulfilled, or without fulfilling.
     FalseOk,
-    /// It was fulfilled more than once.
+    /// The receiver fulfilled more than once.
     FulfilledTwice,
-    /// It must not be fulfilled, and was: a test delivery, another event, a fulfilment that is not
-    /// pending, or one from a stranger.
+    /// The receiver fulfilled what must not be fulfilled: a test delivery, another event, a
+    /// fulfilment that is not pending, or one without the secret.
     WronglyFulfilled,
-    /// It was fulfilled, and FirstPromoter got no `200`, so that it stays pending.
+    /// The receiver fulfilled and never answered `200`, so that the fulfilment stays pending.
     NoOk,
-    /// It was never fulfilled, although the delivery was complete.
+    /// The receiver never fulfilled, although the delivery was complete.
     Lost,
 }
 
-/// One delivery of a fulfilment.
+/// One delivery of a fulfilment. See [`FirstPromoter::send`](super::FirstPromoter::send) for an
+/// example.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Delivery {
@@ -96,7 +98,7 @@ pub struct Case {
     pub fault: Option<Fault>,
 }
 
-/// The result of an [`audit`](super::FirstPromoter::audit), where there is an example.
+/// The result of an [`audit`](super::FirstPromoter::audit). [The module](super) has an example.
 ///
 /// `Display` prints one line for each fault.
 #[derive(Clone, Debug)]

@@ -44,9 +44,9 @@ const ANSWER_KEPT: usize = 1_000;
 
 /// Simulates FirstPromoter against a service, as far as its protocol is known.
 ///
-/// It waits 15 seconds for an answer. After an error it sends a fulfilment again, up to 7 times in the
-/// day, and then holds it as pending with `has_issues`. What is left pending is sent again on the
-/// next days.
+/// It waits 15 seconds for an answer. After an error it sends a fulfilment again, up to 7 times
+/// throughout the day, and then holds it as pending with `has_issues`. What is left pending is sent
+/// again on the next days.
 ///
 /// The service is the whole application under test or a [`Webhook`](crate::Webhook) alone. Clones
 /// share it, and the fulfilments.
@@ -195,7 +195,7 @@ impl FirstPromoter {
         }
     }
 
-    /// Sends one fulfilment, disturbed by `mishap`, until FirstPromoter sends it no more.
+    /// Sends one fulfilment, disturbed by `mishap`, until FirstPromoter would stop sending it.
     ///
     /// # Panics
     ///
@@ -225,15 +225,15 @@ impl FirstPromoter {
         self.run(payload, mishap, &async |_| None).await
     }
 
-    /// Sends some 120 fulfilments, one for each [`Mishap`] and each oddity of a payload that is known,
-    /// and judges what the receiver did with them. They equal `fulfilment` but for their ids, which
-    /// count up from its own.
+    /// Sends about 120 fulfilments, one for each [`Mishap`] and each known oddity of a payload, and
+    /// judges what the receiver did with them. They are copies of `fulfilment` with ids that count
+    /// up from its own.
     ///
     /// `fulfilment` must be one that the application fulfils: set a `cust_id` and a unit that it
-    /// knows. `times_fulfilled` counts how often the application has fulfilled an id, best where the
-    /// effect is stored. **The audit counts by fulfilment**: an application that only keeps a sum
-    /// (`months = months + 3`) must add a ledger to be testable. In SQL it takes three lines, of which
-    /// the second belongs into the transaction of the effect:
+    /// knows. `times_fulfilled` counts how often the application has fulfilled an id, best where
+    /// the effect is stored. **The audit counts by fulfilment**: an application that only keeps a
+    /// sum (`months = months + 3`) must add a ledger to be testable. In SQL it takes three lines,
+    /// of which the second belongs in the transaction of the effect:
     ///
     /// ```sql
     /// CREATE TABLE ledger (fulfilment_id bigint NOT NULL); -- not unique: it is there to count
@@ -514,7 +514,7 @@ impl fmt::Debug for FirstPromoter {
     }
 }
 
-/// The error of [`FirstPromoter::check_path`], where there is an example: fulfilments sent to this URL
+/// The error of [`FirstPromoter::check_path`], which has an example: fulfilments sent to this URL
 /// would be lost.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -522,7 +522,7 @@ pub enum NotIntercepted {
     /// Something else answered, with this status.
     #[error("no webhook answered at this path, but something else: {0}")]
     Elsewhere(StatusCode),
-    /// A webhook answered, and would refuse every delivery.
+    /// A webhook answered, and refused the delivery.
     #[error("a webhook answered at this path, and refused the delivery: {}", .0.code())]
     Refused(Verdict),
     /// Nothing answered.

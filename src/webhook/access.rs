@@ -9,7 +9,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
-use crate::{Verdict, event::Secret};
+use crate::{Verdict, event::Secret, observe::message};
 
 /// The shortest secret, in bytes. A shorter one can be guessed.
 const SHORTEST: usize = 16;
@@ -20,10 +20,10 @@ const SHORTEST: usize = 16;
 /// identifies the sender is a secret in the URL that was given to FirstPromoter, or a header that a
 /// proxy adds.
 ///
-/// Secrets are compared in constant time; their length may show. Several may be live at once, so that
-/// one can be replaced without losing a delivery: accept the new one as well, change the URL in
-/// FirstPromoter, and drop the old one when
-/// [no delivery bears it](crate::observe::DeliveryEvent::Answered) any more.
+/// Secrets are compared in constant time; their length may show. Several may be live at once, so
+/// that one can be replaced without losing a delivery: accept the new one as well, change the URL
+/// in FirstPromoter, and drop the old one when
+/// [no delivery uses it](crate::observe::DeliveryEvent::Answered) any more.
 ///
 /// ```
 /// use tower_firstpromoter::Access;
@@ -36,7 +36,7 @@ const SHORTEST: usize = 16;
 /// # Errors
 ///
 /// Every constructor that takes a secret, and [`or_secret`](Access::or_secret), refuse one that has
-/// fewer than 16 bytes, begins or ends with white space, or can never arrive where it is looked for.
+/// fewer than 16 bytes, begins or ends with white space, or can never arrive where it is expected.
 #[derive(Clone)]
 pub struct Access(Kind);
 
@@ -69,8 +69,7 @@ impl Access {
     /// Expects a secret in the query: `https://example.com/webhooks/firstpromoter?key=SECRET`.
     ///
     /// The parameter must be there exactly once. Letters and digits need no escaping, as
-    /// `openssl rand -hex 24` prints them; a `+` means a blank in a query. See [`Access`] for an
-    /// example.
+    /// `openssl rand -hex 24` prints them; a `+` means a space in a query. See [`Access`] for an example.
     ///
     /// # Errors
     ///
@@ -144,8 +143,8 @@ impl Access {
     /// Expects the secret as the path's last segment:
     /// `https://example.com/webhooks/firstpromoter/SECRET`.
     ///
-    /// For URLs that may have no query. [`Webhook::at`](crate::Webhook::at) is then given the path
-    /// above it, here `/webhooks/firstpromoter`.
+    /// For where queries are dropped or logged. [`Webhook::at`](crate::Webhook::at) is then given
+    /// the path above it, here `/webhooks/firstpromoter`.
     ///
     /// # Errors
     ///
@@ -160,11 +159,12 @@ impl Access {
         Self::with_secret(Place::SecretPath, secret.as_ref())
     }
 
-    /// Expects a signature of the body, as FirstPromoter's newer webhooks were described to bear: a
-    /// header `X-Webhook-Signature` with the HMAC-SHA256 of the raw body in hex, under the
+    /// Expects a signature of the body, as was once documented for FirstPromoter's newer webhooks:
+    /// a header `X-Webhook-Signature` with the HMAC-SHA256 of the raw body in hex, under the
     /// subscription's secret key.
     ///
-    /// The body is read up to the limit for it, and decoded only if the signature matches.
+    /// The body is read up to [`body_limit`](crate::Webhook::body_limit), and decoded only if the
+    /// signature matches.
     ///
     /// # Errors
     ///
@@ -181,7 +181,8 @@ impl Access {
         Self::with_secret(Place::Signature, secret_key.as_ref())
     }
 
-    /// Admits whoever this function admits, by the request's head. A panic in it admits nobody.
+    /// Admits a delivery if `admits` returns `true` for its head. A panic in it refuses the
+    /// delivery.
     ///
     /// ```
     /// # use tower_firstpromoter::Access;
@@ -192,8 +193,8 @@ impl Access {
         Self(Kind::Custom(Arc::new(admits)))
     }
 
-    /// Admits anyone. Only where something in front has already decided: whoever reaches this webhook
-    /// can make fulfilments up.
+    /// Admits anyone. Only for a webhook behind something that authorizes: whoever reaches it can
+    /// forge deliveries.
     ///
     /// ```
     /// # use tower_firstpromoter::Access;
@@ -231,12 +232,13 @@ impl Access {
         matches!(self.0, Kind::Secret { place: Place::SecretPath, .. })
     }
 
-    /// Authorizes by the head. Returns the position of the secret, if there is one in the head.
+    /// Authorizes by the head. Returns the position of the secret, if the head has one.
     pub(super) fn admit(&self, head: &Parts) -> Result<Option<usize>, Verdict> {
         let position = match &self.0 {
             Kind::Anyone => return Ok(None),
             Kind::Custom(admits) => {
-                let admitted = catch_unwind(AssertUnwindSafe(|| admits(head))).unwrap_or(false);
+                let admitted = catch_unwind(AssertUnwindSafe(|| admits(head))).map_err(message);
+                let admitted = admitted.unwrap_or(false);
                 return if admitted { Ok(None) } else { Err(Verdict::Unauthorized) };
             }
             // The body decides, once it is there; a head without a signature need not wait.
@@ -373,7 +375,7 @@ impl fmt::Debug for Access {
     }
 }
 
-/// An [`Access`] that could be guessed or never match.
+/// The error of an [`Access`] that could be guessed or never match.
 ///
 /// ```
 /// use tower_firstpromoter::Access;

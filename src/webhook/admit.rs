@@ -39,7 +39,7 @@ fn is_plain_json(headers: &HeaderMap) -> bool {
     plain && (essence.eq_ignore_ascii_case("application/json") || (starts && ends_in("+json")))
 }
 
-/// The length that the sender announces: enough to refuse, never to allocate by.
+/// The announced length: enough to refuse by, never to allocate by.
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! The spine: one delivery, from its head to its answer.
+//! Runs one delivery, from its head to its answer.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ const FAR_FUTURE: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 /// What became of a request.
 pub enum Delivered {
     Answer(Response<ReplyBody>),
-    /// An event of another type, whole, for the service within.
+    /// An event of another type, whole, for the inner service.
     OtherEvent(Request<Bytes>),
 }
 
@@ -47,7 +47,7 @@ impl Delivered {
     }
 }
 
-/// Why a delivery ends, or how its attempt did.
+/// How a delivery ends.
 struct End {
     ended: Ended,
     joined: bool,
@@ -60,7 +60,7 @@ impl<E: Into<Ended>> From<E> for End {
     }
 }
 
-/// Takes a request to its end. `pass` returns events of other types instead of refusing them.
+/// Handles a request. With `pass`, it returns events of other types instead of refusing them.
 pub(super) async fn deliver<B>(
     webhook: Webhook,
     request: Request<B>,
@@ -74,7 +74,7 @@ where
     let mut delivery = Delivery::new(&settings, &span);
     match delivery.run(&webhook, request, pass).await {
         Ok(request) => {
-            // The application's to answer: neither an answer of ours nor a hang-up.
+            // The application answers it: report neither an answer nor a hang-up.
             delivery.ended = true;
             Delivered::OtherEvent(request)
         }
@@ -82,7 +82,7 @@ where
     }
 }
 
-/// A delivery on its way. Dropped unfinished, it reports that the sender hung up.
+/// A delivery in progress. Dropped unfinished, it reports that the sender hung up.
 struct Delivery<'a> {
     settings: &'a Settings,
     span: &'a Span,
@@ -109,7 +109,7 @@ impl<'a> Delivery<'a> {
         let settings = self.settings;
         let (head, body) = request.into_parts();
         self.admitted(admit(&head, settings)?);
-        // Kept without need, the head would keep the transport's buffer from being used again.
+        // Kept without need, the head would keep the transport's buffer from being reused.
         let head = (pass || settings.access.judges_body()).then_some(head);
 
         let bytes = timeout_at(self.deadline, read(body, settings.body_limit))
@@ -188,8 +188,7 @@ impl Drop for Delivery<'_> {
     }
 }
 
-/// Runs an attempt without HTTP, to its end, and tells whether it was started here and called the
-/// handler.
+/// Runs an attempt without HTTP. Also returns whether this call started it and the handler ran.
 pub(super) async fn fulfil(
     webhook: &Webhook,
     fulfilment: Fulfilment,

@@ -38,12 +38,10 @@ pub use self::{
     reply::ReplyBody,
 };
 
-/// Receives FirstPromoter's fulfilments and runs the handler for them, once each.
+/// Receives FirstPromoter's deliveries and fulfils each fulfilment once.
 ///
 /// It is a [`Service`] for requests with any body, to be mounted where a framework takes services;
-/// [`at`](Webhook::at) makes a layer of it, to be wrapped around an application. Cheap to clone.
-///
-/// A delivery must be polled within a tokio runtime that has its timer, or it panics.
+/// [`at`](Webhook::at) turns it into a layer around an application. Cheap to clone.
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -71,6 +69,10 @@ pub use self::{
 /// assert_eq!(answer.extensions().get(), Some(&Verdict::Fulfilled));
 /// # Ok(()) }
 /// ```
+///
+/// # Panics
+///
+/// The response future panics outside of a tokio runtime, or in one without its timer.
 #[derive(Clone)]
 #[must_use]
 pub struct Webhook {
@@ -93,7 +95,8 @@ impl Webhook {
         Self { attempts, settings: Arc::new(Settings::new(access)) }
     }
 
-    /// Sets the largest body that is read, in bytes. Default: 256 KiB; a usual delivery has 2.5 KB.
+    /// Sets the largest body that is read, in bytes. Default: 256 KiB; a typical delivery has 2.5
+    /// KB.
     ///
     /// ```
     /// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, store::MemoryStore};
@@ -109,9 +112,10 @@ impl Webhook {
 
     /// Sets how long a delivery may take, from its head to its answer. Default: 10 seconds.
     ///
-    /// A body that is not complete by then is answered with `408`. An attempt that has not ended by then
-    /// goes on, and the answer tells where it is: `503` (`store_unavailable`) if it has not begun, `409`
-    /// (`in_progress`) while the handler runs, `503` (`not_recorded`) while its end is being recorded.
+    /// A body that is not complete by then is answered with `408`. An attempt that has not ended by
+    /// then goes on, and the answer tells its phase: `503` (`store_unavailable`) if it has not
+    /// begun, `409` (`in_progress`) while the handler runs, `503` (`not_recorded`) while its end is
+    /// being recorded.
     ///
     /// FirstPromoter gives up after 15 seconds; stay well below that.
     ///
@@ -130,9 +134,9 @@ impl Webhook {
 
     /// Sets how long the handler may run for one fulfilment. Default: 60 seconds.
     ///
-    /// The handler's future is dropped then, and what it did is undone by a transactional store and in
-    /// doubt in a journal. Dropping stops neither `spawn_blocking` nor a frozen machine, so give such
-    /// calls an [idempotency key](Fulfilment::idempotency_key).
+    /// The handler's future is dropped then: a transactional store undoes what it did, a journal
+    /// records it as in doubt. Dropping stops neither `spawn_blocking` nor a frozen machine, so
+    /// give such calls an [idempotency key](Fulfilment::idempotency_key).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -176,7 +180,7 @@ impl Webhook {
         self.fulfil_and_tell(fulfilment).await.0
     }
 
-    /// Also tells whether it was this call for which the handler ran.
+    /// Also returns whether the handler ran for this call.
     pub(crate) async fn fulfil_and_tell(&self, fulfilment: Fulfilment) -> (Verdict, bool) {
         let span = Span::delivery();
         span.instrument(deliver::fulfil(self, fulfilment, &span)).await
@@ -191,9 +195,9 @@ impl Webhook {
 
     /// Stops accepting fulfilments and waits for running attempts; affects all clones.
     ///
-    /// New deliveries are answered with `503` (`shutting_down`); those of a running attempt still get its
-    /// verdict. An attempt runs for at most `attempt_within` and 16 seconds, so this returns. Call it
-    /// after the server has stopped, within a time limit of your own:
+    /// New deliveries are answered with `503` (`shutting_down`); those of a running attempt still
+    /// get its verdict. An attempt takes at most `attempt_within` plus 16 seconds, so this returns.
+    /// Call it after the server has stopped, within a time limit of your own:
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -217,7 +221,7 @@ impl Webhook {
         self.settings.access.is_secret_path()
     }
 
-    /// Takes a request to its end, boxed; `pass` returns events of other types.
+    /// Handles a request, boxed; with `pass`, it returns events of other types.
     pub(crate) fn deliver<B>(
         &self,
         request: Request<B>,
@@ -262,11 +266,12 @@ impl fmt::Debug for Webhook {
     }
 }
 
-/// The future of a [`Webhook`]'s answer.
+/// Response future of [`Webhook`].
 ///
 /// # Cancel safety
 ///
-/// Dropped before the body is read, the delivery has no effect; later, the attempt goes on.
+/// If it is dropped before the body is read, the delivery has no effect; later, the attempt goes
+/// on.
 ///
 /// ```
 /// use tower::Service;

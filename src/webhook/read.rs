@@ -10,8 +10,9 @@ const FRAMES_A_TURN: usize = 64;
 
 /// Reads a body of at most `limit` bytes into one piece.
 ///
-/// A body of one frame is not copied. Of others each frame is, at once: a frame keeps the transport's
-/// larger buffer from being used again. Memory follows what has arrived, never what was announced.
+/// A body of one frame is not copied. The frames of a longer one are, each at once: a frame keeps
+/// the transport's larger buffer from being reused. Memory follows what has arrived, never what was
+/// announced.
 pub(super) async fn read<B: Body>(body: B, limit: usize) -> Result<Bytes, Verdict> {
     let mut body = pin!(body);
     if body.size_hint().lower() > limit as u64 {

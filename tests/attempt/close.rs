@@ -1,5 +1,5 @@
-//! The application shuts down: running attempts end, whoever waits for them hears of it, and nothing
-//! new begins.
+//! The application shuts down: running attempts end, deliveries that wait for them get their
+//! verdict, and no new attempt begins.
 
 use futures::FutureExt;
 use tower_firstpromoter::Verdict;
@@ -25,7 +25,7 @@ async fn running_attempts_are_waited_for() {
     tokio::task::yield_now().await;
     gate.open();
     closing.await.expect("closes");
-    // Not later than that, or nobody would be there to write it down.
+    // Not later, or the process would be gone before the end is recorded.
     assert!(log.take().contains(&"ended late fulfilled, attempt 1".to_owned()));
     for delivery in [waits, joins] {
         assert_eq!(delivery.await.expect("no panic"), Verdict::Fulfilled);

@@ -1,5 +1,5 @@
-//! The handler takes longer than the sender may wait. That one hears `409`, the attempt goes on, and
-//! whoever comes later hears its end.
+//! The handler takes longer than a delivery may wait. That delivery is answered with `409`, the
+//! attempt goes on, and later deliveries get its verdict.
 
 use std::{convert::Infallible, pin::pin};
 
@@ -64,7 +64,7 @@ async fn an_end_that_nobody_waits_for_is_seen() {
     }
 }
 
-/// The deadline is the whole delivery's, and a limit of the listening only.
+/// The deadline is the whole delivery's, and limits only how long it waits for the attempt.
 #[tokio::test(start_paused = true)]
 async fn the_application_may_choose_another() {
     let gate = Gate::closed();

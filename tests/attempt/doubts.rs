@@ -1,6 +1,7 @@
 //! The handler panics, or says itself that it cannot know, and whether it took effect by then is in
-//! doubt. `was_fulfilled` is asked at the next delivery; what it cannot tell stays in doubt until an
-//! operator resolves it. A transactional store undoes a panic, and keeps the doubt that was said.
+//! doubt. `was_fulfilled` is asked at the next delivery; what it cannot tell stays in doubt until
+//! an operator resolves it. A transactional store undoes a panic, and keeps a doubt that the
+//! handler returned.
 
 use std::{
     future::pending,

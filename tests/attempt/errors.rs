@@ -1,5 +1,5 @@
-//! An error whose text cannot be formatted, or is a megabyte long. Words never decide a state: the
-//! handler said that nothing took effect, so it `failed`, whatever its error's text does.
+//! An error whose text cannot be formatted, or is a megabyte long. Texts never decide a state: the
+//! handler said that nothing took effect, so the attempt `failed`, whatever its error's text does.
 
 use std::{error::Error, fmt, panic::resume_unwind};
 

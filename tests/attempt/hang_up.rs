@@ -1,5 +1,5 @@
-//! The sender hangs up in the middle, over a real socket. The attempt goes on to its end, and the next
-//! delivery hears of it without a second one.
+//! The sender hangs up in the middle, over a real socket. The attempt goes on, and the next
+//! delivery gets its verdict without a second one.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Duplicates that arrive while the attempt runs wait for it, and hear the same answer as the first.
-//! One of the same id that is owed to another promoter is no duplicate, and may not hear that answer.
+//! Duplicates that arrive while the attempt runs wait for it, and get the same answer as the first.
+//! A delivery of the same id for another promoter is no duplicate, and does not get that answer.
 
 use std::sync::Arc;
 

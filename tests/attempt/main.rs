@@ -1,5 +1,5 @@
-//! One run of the handler for one fulfilment, and whatever can go wrong in it: one failure story a
-//! file, on a paused clock wherever time passes.
+//! One run of the handler for one fulfilment, and what can go wrong in it: one kind of failure in
+//! each file, on a paused clock wherever time passes.
 
 use std::{
     convert::Infallible,
@@ -43,7 +43,7 @@ mod undoing;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A webhook with a memory.
+/// A webhook with a `MemoryStore`.
 fn webhook(handler: impl Fulfil) -> Webhook {
     deliver::webhook(handler, MemoryStore::new(10_000))
 }

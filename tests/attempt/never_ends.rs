@@ -1,7 +1,7 @@
 //! A handler never ends. Its delivery is answered in time, the attempt is cut off at the end of its
-//! own, and what it leaves is in doubt in a journal and undone by a transactional store. Nothing is
-//! occupied for longer than that: neither the fulfilment, nor its place among the running ones, nor
-//! `close`.
+//! own, and what it leaves is in doubt in a journal and undone by a transactional store. Nothing
+//! waits for longer than that: neither the fulfilment, nor its place among the running attempts,
+//! nor `close`.
 
 use std::{
     convert::Infallible,

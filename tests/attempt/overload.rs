@@ -1,4 +1,5 @@
-//! A flood of fulfilments. 256 attempts run at a time; the next one is refused, and comes back.
+//! A flood of fulfilments. 256 attempts run at a time; the next delivery is refused, and succeeds
+//! when it is sent again.
 
 use tower_firstpromoter::Verdict;
 

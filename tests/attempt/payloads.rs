@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 
 use futures::FutureExt;
 use tower_firstpromoter::{
-    BoxError, Fulfil, Outcome, Verdict, Webhook, event::Fulfilment, observe::DeliveryEvent,
+    Access, BoxError, Fulfil, Outcome, Verdict, Webhook, event::Fulfilment, observe::DeliveryEvent,
     store::MemoryStore,
 };
 
@@ -108,4 +108,11 @@ async fn of_the_store() {
             webhook.close().await;
         }
     }
+}
+
+#[tokio::test]
+async fn of_access() {
+    let access = Access::custom(|_| panics());
+    let webhook = Webhook::new(Gate::opened(), MemoryStore::new(10), access);
+    assert_eq!(safely(&webhook, 1).await, Verdict::Unauthorized);
 }

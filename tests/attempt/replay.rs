@@ -1,5 +1,5 @@
-//! A delivery was lost, and the application replays it by `webhook.fulfil`: the same way, without
-//! HTTP and without a deadline. It meets deliveries of the same fulfilment in the same place.
+//! A delivery was lost, and the application replays it by `webhook.fulfil`: the same path, without
+//! HTTP and without a deadline. It joins the attempt of a delivery of the same fulfilment.
 
 use tokio::time::{Instant, sleep};
 use tower_firstpromoter::{Verdict, event::Fulfilment, fulfil_fn};

@@ -1,5 +1,5 @@
-//! A secret is replaced, and the old one can go when it admits no more deliveries: each delivery's
-//! event tells the position of the secret that admitted it.
+//! A secret is replaced, and the old one can be removed when it admits no more deliveries: each
+//! delivery's event tells the position of the secret that admitted it.
 
 use std::sync::{Arc, Mutex};
 

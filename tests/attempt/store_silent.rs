@@ -1,7 +1,7 @@
 //! The store does not answer, or much too late. Before the handler the delivery is answered with
-//! `store_unavailable`, after it with `not_recorded`, both in time; the fulfilment is let go, and the
-//! next delivery asks the store, which alone knows. A `begin` that comes through when nobody waits
-//! for it any more must not look like an attempt.
+//! `store_unavailable`, after it with `not_recorded`, both in time; the fulfilment is released in
+//! this process, and the next delivery asks the store, which alone knows. A `begin` that succeeds
+//! when nobody waits for it any more must not look like an attempt.
 
 use tokio::time::{Instant, sleep, sleep_until};
 use tower_firstpromoter::{
@@ -58,7 +58,7 @@ async fn end_never_returns() {
     assert_eq!(start.elapsed().as_secs(), 8);
 }
 
-/// The deadline of the delivery is shorter than the patience with the store.
+/// The deadline of the delivery is shorter than the limit of the store.
 #[tokio::test(start_paused = true)]
 async fn the_deadline_tells_the_phase() {
     for (begin, end, verdict) in [
@@ -94,7 +94,7 @@ async fn the_fulfilment_and_its_place_are_let_go() {
     assert_eq!(deliver(&webhook, 257).await, Verdict::Fulfilled);
 }
 
-/// It works after 20 seconds, or at once, and only its word is late.
+/// It works after 20 seconds, or at once with a late answer.
 #[tokio::test(start_paused = true)]
 async fn a_late_begin_leaves_no_doubt() {
     for late in [Fault::WorksAfter(20 * SECOND), Fault::ReturnsAfter(20 * SECOND)] {
@@ -148,7 +148,7 @@ async fn a_late_end_is_heard_by_the_next_delivery() {
     }
 }
 
-/// A word that comes in time is heard, however late.
+/// An answer that comes in time counts, however late.
 #[tokio::test(start_paused = true)]
 async fn a_slow_store_is_waited_for() {
     let slow = Fault::WorksAfter(7 * SECOND);

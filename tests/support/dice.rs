@@ -1,4 +1,4 @@
-//! Chance that can be had again.
+//! Reproducible random numbers.
 
 use std::{
     env,
@@ -11,8 +11,8 @@ use std::{
 pub(crate) struct Dice(AtomicU64);
 
 impl Dice {
-    /// From the variable `SEED`, or by chance. Prints it, which is what to run it again with; how
-    /// the threads meet is not in it.
+    /// Seeded from the variable `SEED`, or at random. Prints the seed, to run it again; it does not
+    /// fix how threads interleave.
     pub(crate) fn new(test: &str) -> Self {
         let seed = match env::var("SEED") {
             Ok(seed) => seed.parse().expect("`SEED` is a number"),

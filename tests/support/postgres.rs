@@ -22,7 +22,7 @@ use futures::FutureExt;
 use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgPoolOptions, raw_sql};
 use tempfile::TempDir;
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncReadExt, AsyncWriteExt},
     net,
     sync::watch,
     task::{JoinHandle, JoinSet},
@@ -32,8 +32,8 @@ use tower_firstpromoter::{
     store::{Begin, Claim, PostgresStore, PostgresTx, Store},
 };
 
-/// Runs a story in a database of its own, which is dropped when the story ends. Where there is no
-/// PostgreSQL it says so and runs nothing; that is a failure where `CI` is set.
+/// Runs a story in a database of its own, which is dropped when the story ends. Without a
+/// PostgreSQL it prints `NOT RUN`, which is a failure where `CI` is set.
 pub(crate) async fn story<Fut>(tell: impl FnOnce(Database) -> Fut)
 where
     Fut: Future<Output = ()>,
@@ -70,9 +70,9 @@ where
 
 /// Says that a story was not run, and why.
 pub(crate) fn not_run(why: &str) {
-    assert!(env::var_os("CI").is_none(), "PostgreSQL is required where CI is set: {why}");
+    assert!(env::var_os("CI").is_none(), "required where CI is set: {why}");
     // Not by `eprintln!`, which the test harness keeps to itself when a test passes.
-    let _ = writeln!(io::stderr(), "NOT RUN, for want of a PostgreSQL: {why}");
+    let _ = writeln!(io::stderr(), "NOT RUN: {why}");
 }
 
 /// A database for one story.
@@ -153,8 +153,18 @@ pub(crate) fn kind<Tx>(begin: &Begin<Tx>) -> String {
 /// A way to the server that can fall silent: connections stay open and carry nothing more.
 pub(crate) struct Proxy {
     pub(crate) url: String,
-    silent: watch::Sender<u64>,
+    silence: watch::Sender<Silence>,
     accepts: JoinHandle<()>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Silence {
+    /// How often the connections that were open have been silenced.
+    times: u64,
+    /// Whether new ones are silent, too.
+    new_ones: bool,
+    /// A text with which a client silences its connection, and whether it still gets through.
+    at: Option<(&'static str, bool)>,
 }
 
 impl Proxy {
@@ -164,28 +174,73 @@ impl Proxy {
         let address = address.to_owned();
         let listener = net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let (silent, silences) = watch::channel(0);
+        let (silence, silences) = watch::channel(Silence::default());
         let accepts = tokio::spawn(async move {
             let mut connections = JoinSet::new();
-            while let Ok((mut near, _)) = listener.accept().await {
-                let (address, mut silences) = (address.clone(), silences.clone());
+            while let Ok((near, _)) = listener.accept().await {
+                let (address, silences) = (address.clone(), silences.clone());
                 connections.spawn(async move {
-                    silences.borrow_and_update();
-                    let mut far = net::TcpStream::connect(address).await.expect("a server");
-                    tokio::select! {
-                        _ = copy_bidirectional(&mut near, &mut far) => {}
-                        _ = silences.changed() => std::future::pending().await,
-                    }
+                    let far = net::TcpStream::connect(address).await.expect("a server");
+                    carry(near, far, silences).await;
                 });
             }
         });
-        Self { url: format!("postgres://postgres@127.0.0.1:{port}/{path}"), silent, accepts }
+        Self { url: format!("postgres://postgres@127.0.0.1:{port}/{path}"), silence, accepts }
     }
 
     /// Silences the connections that are open now; new ones are carried.
     pub(crate) fn silence(&self) {
-        self.silent.send_modify(|times| *times += 1);
+        self.silence.send_modify(|silence| silence.times += 1);
     }
+
+    /// Says whether new connections are silent, too.
+    pub(crate) fn silence_new(&self, new_ones: bool) {
+        self.silence.send_modify(|silence| silence.new_ones = new_ones);
+    }
+
+    /// Silences each connection on which the text is sent, before or after the server gets it.
+    pub(crate) fn silence_at(&self, at: Option<(&'static str, bool)>) {
+        self.silence.send_modify(|silence| silence.at = at);
+    }
+}
+
+/// Returns when an end closes the connection; never, once it is silent.
+async fn carry(
+    mut near: net::TcpStream,
+    mut far: net::TcpStream,
+    mut silences: watch::Receiver<Silence>,
+) {
+    let before = *silences.borrow_and_update();
+    let (mut asked, mut answered) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    let mut silent = before.new_ones;
+    while !silent {
+        tokio::select! {
+            read = near.read(&mut asked) => {
+                let Ok(length @ 1..) = read else { return };
+                let asked = &asked[..length];
+                let at = silences.borrow().at;
+                let at = at.filter(|(text, _)| memmem(asked, text.as_bytes()));
+                if at.is_none_or(|(_, through)| through) && far.write_all(asked).await.is_err() {
+                    return;
+                }
+                silent = at.is_some();
+            }
+            read = far.read(&mut answered) => {
+                let Ok(length @ 1..) = read else { return };
+                if near.write_all(&answered[..length]).await.is_err() {
+                    return;
+                }
+            }
+            changed = silences.changed() => {
+                silent = changed.is_err() || silences.borrow().times > before.times;
+            }
+        }
+    }
+    std::future::pending().await
+}
+
+fn memmem(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }
 
 impl Drop for Proxy {
@@ -231,7 +286,7 @@ impl Server {
     /// Why there is none.
     pub(crate) fn start() -> Result<Self, String> {
         let failed = |error: io::Error| error.to_string();
-        let bin = programs().ok_or("neither on the PATH nor below /usr/lib/postgresql")?;
+        let bin = programs().ok_or("no PostgreSQL on the PATH or below /usr/lib/postgresql")?;
         let home = tempfile::tempdir().map_err(failed)?;
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).map_err(failed)?;
@@ -282,11 +337,20 @@ impl Server {
         })
     }
 
-    /// As after a crash: no session is asked, nothing is written down.
+    /// As in a crash: no session is asked, nothing is written.
     pub(crate) fn crash(&self) -> Result<(), String> {
         self.program("pg_ctl", |pg_ctl| {
             pg_ctl.args(["stop", "-w", "-m", "immediate", "-D"]).arg(self.data())
         })
+    }
+
+    /// From its next start on it is in recovery, until it is promoted.
+    pub(crate) fn becomes_standby(&self) {
+        std::fs::write(self.data().join("standby.signal"), "").expect("a file");
+    }
+
+    pub(crate) fn promote(&self) -> Result<(), String> {
+        self.program("pg_ctl", |pg_ctl| pg_ctl.args(["promote", "-w", "-D"]).arg(self.data()))
     }
 
     fn data(&self) -> PathBuf {

@@ -1,4 +1,5 @@
-//! One thread writes what waits in one transaction, so that a crowd shares one sync of the disk.
+//! Writes what waits in one transaction, on one thread, so that many attempts share one sync of the
+//! disk.
 
 use std::{
     iter::once,
@@ -117,7 +118,7 @@ fn commit(db: &Database, batch: Vec<Write>) {
     }
 }
 
-/// Makes an error of a panic, with which redb meets some damage.
+/// Turns a panic, with which redb meets some damage, into an error.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(redb::Error::Corrupted("redb panicked".to_owned()).into()))

@@ -29,8 +29,8 @@ const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
 /// A journal in one file, for one process, without a server.
 ///
-/// The file must outlive the process: **on a disk that is thrown away with it (Heroku, Cloud Run, a
-/// pod without a volume) this is a [`MemoryStore`](super::MemoryStore).** It must be on a local disk,
+/// The file must outlive the process: **on an ephemeral disk (Heroku, Cloud Run, a pod without a
+/// volume) it is lost, and what is delivered again runs again.** It must be on a local disk,
 /// because locks on NFS and other network file systems do not hold. Several machines share a
 /// `PostgresJournal`.
 ///
@@ -47,8 +47,8 @@ const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Before the handler is called, the attempt is synced to the disk, and its end before the `200`
-/// leaves. A thread of its own writes; what waits meanwhile is synced together.
+/// The attempt is synced to disk before the handler is called, and its end before the `200` is
+/// sent. One thread writes; writes that wait are synced together.
 ///
 /// # For the operator
 ///
@@ -62,8 +62,8 @@ const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// **Backups.** Copy the file while the process is stopped, or take a snapshot of the volume. A
 /// restored backup lacks what was fulfilled since, which runs again if it is delivered again.
 ///
-/// **Size.** About 200 bytes a record; none is ever removed. Opening compares the checksums of the
-/// file, in about 0.2 seconds for 100,000 records; one damaged after it was closed is an error.
+/// **Size.** About 200 bytes a record; none is ever removed. Opening compares the file's checksums,
+/// in about 0.2 seconds for 100,000 records; a file damaged after it was closed is an error.
 #[derive(Clone)]
 pub struct RedbStore {
     file: Arc<File>,
@@ -72,10 +72,10 @@ pub struct RedbStore {
 }
 
 impl RedbStore {
-    /// Opens the file, or creates it, which is logged. See [`RedbStore`] for an example.
+    /// Opens the file, or creates it and logs that. See [`RedbStore`] for an example.
     ///
     /// Waits up to 5 seconds for a file that is in use, because in a rolling deploy the new process
-    /// starts before the old one has ended. Blocks the thread: call it before you serve.
+    /// starts before the old one has ended. Blocks the thread: call it before serving.
     ///
     /// # Errors
     ///
@@ -129,12 +129,13 @@ impl RedbStore {
         Ok(Self { file: Arc::new(file), held: HeldSet::default(), namespace: "".into() })
     }
 
-    /// Keeps the records of several FirstPromoter accounts apart, whose ids may be the same. Default:
-    /// empty; leave that to the first account. See [`RedbStore`] for an example.
+    /// Separates the fulfilments of several FirstPromoter accounts, whose ids may be the same.
+    /// Default: empty; the first account keeps that, because its records are not found in another
+    /// namespace. See [`RedbStore`] for an example.
     ///
     /// # Errors
     ///
-    /// If it has more than 200 bytes or a control character.
+    /// If it is longer than 200 bytes or has a control character.
     pub fn namespace(self, account: impl AsRef<str>) -> Result<Self, InvalidNamespace> {
         Ok(Self { namespace: record::namespace(account.as_ref())?, ..self })
     }
@@ -272,7 +273,7 @@ fn decode(id: FulfilmentId, row: Row<'_>) -> Result<Record, Problem> {
     })
 }
 
-/// The error of a [`RedbStore`]. See [`RedbStore::open`] for an example.
+/// The error of a [`RedbStore`], which has an example.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct RedbError(Problem);

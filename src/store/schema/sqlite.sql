@@ -8,7 +8,7 @@ CREATE TABLE IF NOT EXISTS firstpromoter_fulfilments (
     promoter_id TEXT    NOT NULL, -- data.promoter.id
     cust_id     TEXT,             -- data.promoter.cust_id: the application's own id of the promoter
     state       TEXT    NOT NULL CHECK (state IN ('in_doubt', 'fulfilled', 'pending', 'failed')),
-    attempts    INTEGER NOT NULL, -- runs of the handler; one that was cut off is not counted
+    attempts    INTEGER NOT NULL, -- runs of the handler; one whose process ended is not counted
     reason      TEXT,             -- why the latest attempt is not fulfilled
     first_seen  INTEGER NOT NULL, -- microseconds since 1970
     changed     INTEGER NOT NULL, -- microseconds since 1970

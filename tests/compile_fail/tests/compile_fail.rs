@@ -1,7 +1,7 @@
 //! The likely mistakes, and what the compiler says to them: it must name the trait that is missing,
 //! and what to do about it, in words a user of this crate knows.
 //!
-//! After a change on purpose, `TRYBUILD=overwrite cargo test` takes it down.
+//! After an intended change, `TRYBUILD=overwrite cargo test` records the new messages.
 
 use std::{
     io::{self, Write},

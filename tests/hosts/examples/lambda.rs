@@ -8,7 +8,7 @@
 //! * Files and memory do not outlive the function, so `RedbStore` cannot be used, and `MemoryStore`
 //!   only for a handler that is idempotent by itself, as here. `PostgresStore` and `PostgresJournal`
 //!   work as elsewhere.
-//! * A function is frozen as soon as it has answered, with whatever still runs in it. Its time-out
+//! * A function is frozen as soon as it has answered, with whatever still runs in it. Its timeout
 //!   should therefore be longer than `answer_within`, and an attempt short.
 //! * Behind a REST API the path begins with the stage, `/prod/webhooks/firstpromoter`. A webhook that
 //!   is the whole function, as here, answers any path; for `Webhook::at` set

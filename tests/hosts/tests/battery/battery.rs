@@ -330,7 +330,7 @@ pub async fn run(host: Host, calls: &Calls, call: Call) {
         check(&slash, host, &answer);
         assert_eq!(calls.of(7), 1, "{}", slash.name);
     } else {
-        assert_eq!(answer.status, host.nowhere, "{}: as good as unknown", slash.name);
+        assert_eq!(answer.status, host.nowhere, "{}: answered like an unknown path", slash.name);
         assert_eq!(calls.of(7), 0, "{}", slash.name);
     }
 

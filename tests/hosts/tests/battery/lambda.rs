@@ -189,7 +189,8 @@ async fn layer_passes_other_events() {
     }
 }
 
-/// Behind a REST API the layer has to be told of the stage; a whole function has not.
+/// Behind a REST API the layer's path needs the stage; a webhook that is the whole function needs
+/// no path.
 #[tokio::test]
 async fn the_stage_of_a_rest_api() {
     let gateway = Gateway::Rest { stage: "prod" };

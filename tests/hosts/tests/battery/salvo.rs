@@ -1,4 +1,4 @@
-//! salvo 1.1: as a hoop of the whole service, or as the goal of a route, both through its
+//! salvo 1.1: as a hoop of the whole service, or as the goal of a route, both through salvo's
 //! `tower-compat`. The body must be named in both: `compat::<ReqBody>`.
 
 use std::sync::Arc;

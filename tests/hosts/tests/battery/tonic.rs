@@ -1,8 +1,8 @@
 //! tonic 0.14: as a layer of its server, or as the service of a route beside the gRPC ones.
 //!
-//! `accept_http1` is needed, because FirstPromoter need not speak HTTP/2. A path that nobody has is
-//! answered with `200` here (the error is in `grpc-status`), so a mistyped one is a silent loss, and
-//! so is a slash at its end where the webhook is a service.
+//! `accept_http1` is needed, because FirstPromoter need not speak HTTP/2. An unknown path is
+//! answered with `200` here (the error is in `grpc-status`), so a mistyped one is a silent loss,
+//! and so is a slash at its end where the webhook is a service.
 
 use std::{
     convert::Infallible,

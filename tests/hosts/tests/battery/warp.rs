@@ -1,4 +1,5 @@
-//! warp 0.4: in front of it. A filter is a service when it is whole, and takes none in between.
+//! warp 0.4: in front of it only. A complete filter is a service, but no service can be put between
+//! filters.
 
 use tower::Layer;
 use warp::Filter;
