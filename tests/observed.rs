@@ -431,7 +431,10 @@ impl Fulfil for Does {
 
     async fn fulfil(&self, _: Fulfilment) -> Result<Outcome, BoxError> {
         match self {
-            Does::Fulfil => Ok(Outcome::Fulfilled),
+            Does::Fulfil => {
+                tokio::task::yield_now().await; // a second delivery joins it
+                Ok(Outcome::Fulfilled)
+            }
             Does::FulfilSlowly => {
                 tokio::time::sleep(Duration::from_secs(20)).await;
                 tracing::info!("the handler's own line");

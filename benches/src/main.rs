@@ -88,10 +88,11 @@ fn cost(results: &str, number: usize, rounds: usize) -> Result<Cost> {
     };
     let package = env!("CARGO_PKG_NAME");
     let summary =
-        read(&format!("gungraun/{package}/counts/counts/hundred.case_{number}/summary.json"))?;
+        read(&format!("gungraun/{package}/counts/counts/repeated.case_{number}/summary.json"))?;
     let count = |tool: usize, metric: &str| {
         let metrics = &summary["profiles"][tool]["data"]["total"]["metrics"];
-        metrics[metric]["values"]["new"].as_f64().map(|count| count / 100.0).ok_or("no count")
+        let count = metrics[metric]["values"]["new"].as_f64().ok_or("no count")?;
+        Ok::<_, &str>(count / CASES[number].times() as f64)
     };
     let time = |round: usize| {
         let estimates = read(&format!("criterion/{number} {round}/new/estimates.json"))?;

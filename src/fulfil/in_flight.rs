@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::watch;
 
 use super::{AttemptSettings, FulfilIn, attempt::attempt};
@@ -115,8 +115,7 @@ where
         let in_flight = RemoveOnDrop { in_flight: Arc::clone(&self), key };
         let task = TaskGuard::new(self.tasks.clone());
         let settings = Arc::clone(settings);
-        // Boxed, because tokio moves a task's future several times.
-        tokio::spawn(span.instrument(Box::pin(async move {
+        let mut run = Box::pin(async move {
             let _task = task;
             let info = DeliveryInfo::from(&fulfilment);
             let InFlight { handler, store, .. } = &*in_flight.in_flight;
@@ -132,7 +131,11 @@ where
                 });
             }
             progress.send_replace(Progress::Ended(ended));
-        })));
+        });
+        // One that never waits is over now. Nothing can drop it in between.
+        if run.as_mut().now_or_never().is_none() {
+            tokio::spawn(span.instrument(run));
+        }
         Ok(listener)
     }
 
