@@ -117,6 +117,8 @@ impl Webhook {
     /// begun, `409` (`in_progress`) while the handler runs, `503` (`not_recorded`) while its end is
     /// being recorded.
     ///
+    /// A handler that blocks its thread delays its delivery's answer: use `spawn_blocking`.
+    ///
     /// FirstPromoter gives up after 15 seconds; stay well below that.
     ///
     /// ```
