@@ -116,7 +116,8 @@ impl PostgresStore {
 
     async fn try_end(&self, tx: PostgresTx, mut end: End) -> Result<State, Problem> {
         let PostgresTx { mut connection, claim, attempt, now, pid } = tx;
-        let mut silent = false;
+        // What a write fails by may be on the connection for good.
+        let (mut silent, mut keep) = (false, true);
         if matches!(end, End::Fulfilled | End::WasFulfilled | End::Pending) {
             let ended = attempt.ended(end, true);
             let write = self.0.write(&mut connection, &claim, &ended, None, Some(now));
@@ -129,7 +130,7 @@ impl PostgresStore {
                 Ok(false) => Problem::Lost,
                 Err(problem) => problem,
             };
-            silent = matches!(problem, Problem::TimedOut);
+            (silent, keep) = (matches!(problem, Problem::TimedOut), false);
             end = End::Failed(problem.to_string());
         }
 
@@ -145,7 +146,7 @@ impl PostgresStore {
         }
         let noted = self.0.note(&claim, &attempt.ended(end, true)).await;
         match same {
-            Some(true) => connection.roll_back().await,
+            Some(true) => connection.roll_back(keep).await,
             Some(false) => drop(connection),
             // The server may be at work on a statement of the handler's, for hours.
             None => drop(self.0.end_session(pid, claim.id).await),

@@ -2,12 +2,15 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection as _, FromRow, PgConnection, PgPool,
+    AssertSqlSafe, ConnectOptions, Connection as _, FromRow, PgConnection, PgPool, Row as _,
     postgres::{PgConnectOptions, PgRow},
     query, raw_sql,
 };
@@ -161,9 +164,14 @@ struct Pool {
     dedicated: bool,
     /// Whether sqlx may prepare statements by name, which older poolers confuse.
     named: bool,
-    attempts: Arc<Semaphore>,
-    /// For notes, while attempts hold all of theirs, and for the other verbs.
-    spare: Arc<Semaphore>,
+    attempts: Arc<Slots>,
+    /// For notes, while attempts hold all of theirs, and for the other verbs. What a handler sets for
+    /// its session reaches none of them.
+    spare: Arc<Slots>,
+}
+
+struct Slots {
+    permits: Arc<Semaphore>,
     idle: Mutex<Vec<(Opened, Instant)>>,
 }
 
@@ -171,7 +179,7 @@ struct Pool {
 pub(super) struct Connection {
     pub(super) raw: PgConnection,
     options: Arc<PgConnectOptions>,
-    pool: Arc<Pool>,
+    slots: Arc<Slots>,
     permit: OwnedSemaphorePermit,
 }
 
@@ -179,49 +187,39 @@ impl Pool {
     #[track_caller]
     fn new(given: PgPool, dedicated: bool, attempts: usize) -> Arc<Self> {
         assert!(attempts > 0, "without attempts every delivery is answered with 503");
-        let [attempts, spare] = [attempts, 2].map(|size| Arc::new(Semaphore::new(size)));
+        let [attempts, spare] = [attempts, 2].map(|size| {
+            let permits = Arc::new(Semaphore::new(size));
+            Arc::new(Slots { permits, idle: Mutex::default() })
+        });
         // Only the URL tells. Names and secrets have no place in it.
         let options = (*given.connect_options()).clone().username("_").password("_").host("_");
         let named = !options.to_url_lossy().as_str().contains("statement-cache-capacity=0");
-        Arc::new(Self { given, dedicated, named, attempts, spare, idle: Mutex::default() })
+        Arc::new(Self { given, dedicated, named, attempts, spare })
     }
 
     /// Sends a message that may be sent twice, since nothing has happened yet. So a connection that
     /// broke while it was idle shows without a ping.
     async fn ask(
-        self: &Arc<Self>,
-        slots: &Arc<Semaphore>,
+        &self,
+        slots: &Arc<Slots>,
         sql: &str,
     ) -> Result<(Connection, Vec<PgRow>), Problem> {
-        let slot = timeout(CONNECT_WITHIN, Arc::clone(slots).acquire_owned()).await;
+        let slot = timeout(CONNECT_WITHIN, Arc::clone(&slots.permits).acquire_owned()).await;
         let Ok(Ok(mut permit)) = slot else { return Err(sqlx::Error::PoolTimedOut.into()) };
-        if let Some((raw, options)) = self.reusable() {
-            let mut reused = Connection { raw, options, pool: Arc::clone(self), permit };
+        if let Some((raw, options)) = slots.reusable(&self.given.connect_options()) {
+            let mut reused = Connection { raw, options, slots: Arc::clone(slots), permit };
             if let Ok(Ok(rows)) = timeout(ANSWER_WITHIN, reused.send(sql)).await {
                 return Ok((reused, rows));
             }
             permit = reused.permit;
             // What broke this one may have broken the others.
-            self.idle().clear();
+            slots.idle().clear();
         }
         let connecting = timeout(CONNECT_WITHIN, self.connect()).await;
         let (raw, options) = connecting.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
-        let mut new = Connection { raw, options, pool: Arc::clone(self), permit };
+        let mut new = Connection { raw, options, slots: Arc::clone(slots), permit };
         let rows = new.send(sql).await?;
         Ok((new, rows))
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<(Opened, Instant)>> {
-        // Nothing panics while this is locked.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The connection used last, unless it is too old or its options have changed since.
-    fn reusable(&self) -> Option<Opened> {
-        let now = self.given.connect_options();
-        std::iter::from_fn(|| self.idle().pop())
-            .find(|((_, then), since)| since.elapsed() < IDLE_WITHIN && Arc::ptr_eq(then, &now))
-            .map(|(opened, _)| opened)
     }
 
     async fn connect(&self) -> sqlx::Result<Opened> {
@@ -239,20 +237,45 @@ impl Pool {
     }
 }
 
+impl Slots {
+    fn idle(&self) -> MutexGuard<'_, Vec<(Opened, Instant)>> {
+        // Nothing panics while this is locked.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection used last, unless it is too old or its options have changed since.
+    fn reusable(&self, now: &Arc<PgConnectOptions>) -> Option<Opened> {
+        std::iter::from_fn(|| self.idle().pop())
+            .find(|((_, then), since)| since.elapsed() < IDLE_WITHIN && Arc::ptr_eq(then, now))
+            .map(|(opened, _)| opened)
+    }
+}
+
 impl Connection {
     /// Sends one message and returns the rows of all its statements.
     async fn send(&mut self, sql: &str) -> Result<Vec<PgRow>, Problem> {
-        Ok(raw_sql(AssertSqlSafe(sql)).fetch_all(&mut self.raw).await?)
+        self.send_as(&mark(), sql).await
+    }
+
+    /// Sends one message and makes sure that what is read is its own answer: after a `COPY` that a
+    /// handler dropped, sqlx reads the one before.
+    async fn send_as(&mut self, mark: &str, sql: &str) -> Result<Vec<PgRow>, Problem> {
+        let sql = format!("{sql}; SELECT '{mark}'");
+        let mut rows = raw_sql(AssertSqlSafe(sql)).fetch_all(&mut self.raw).await?;
+        let answered =
+            rows.pop().is_some_and(|row| row.try_get(0).is_ok_and(|it: &str| it == mark));
+        if answered { Ok(rows) } else { Err(Problem::Lost) }
     }
 
     /// Undoes what the handler wrote and tells whether the transaction is the one that began at
     /// `now`, or is lost with the connection; `None`, if no answer comes.
     pub(super) async fn is_same(&mut self, now: i64) -> Option<bool> {
         let same = format!("ROLLBACK TO SAVEPOINT firstpromoter; {LIMIT}; SELECT {NOW} = {now}");
+        let mark = mark();
         let tell = async {
-            // Somebody may have cancelled the first one.
+            // Somebody may have cancelled the first one, or it read the answer before.
             for _ in 0..2 {
-                if let Ok(rows) = self.send(&same).await {
+                if let Ok(rows) = self.send_as(&mark, &same).await {
                     return first(&rows).is_ok_and(|(same,)| same);
                 }
             }
@@ -269,8 +292,8 @@ impl Connection {
 
     /// Waits for the rollback, so that the fulfilment is free afterwards. If that fails the
     /// transaction ends with the connection.
-    pub(super) async fn roll_back(mut self) {
-        if let Ok(Ok(_)) = timeout(ANSWER_WITHIN, self.send("ROLLBACK")).await {
+    pub(super) async fn roll_back(mut self, keep: bool) {
+        if let (Ok(Ok(_)), true) = (timeout(ANSWER_WITHIN, self.send("ROLLBACK")).await, keep) {
             self.keep();
         }
     }
@@ -279,7 +302,7 @@ impl Connection {
     fn keep(self) {
         // sqlx no longer believes it after it rolled back what a handler left half begun.
         if self.raw.is_in_transaction() {
-            self.pool.idle().push(((self.raw, self.options), Instant::now()));
+            self.slots.idle().push(((self.raw, self.options), Instant::now()));
         }
     }
 }
@@ -402,7 +425,7 @@ impl Table {
                 return Ok(decide(known, claim, tx));
             }
         };
-        connection.roll_back().await;
+        connection.roll_back(true).await;
         Ok(answer)
     }
 
@@ -425,14 +448,14 @@ impl Table {
         run: Option<i64>,
         now: Option<i64>,
     ) -> Result<bool, Problem> {
-        let Found { name, .. } = self.found().await?;
+        let (Found { name, .. }, namespace) = (self.found().await?, literal(&self.namespace));
         let write = format!(
             "INSERT INTO {name} AS f (namespace, id, unit, amount, promoter_id, cust_id, state, \
              attempts, reason, run, runs_within, started_at) \
-             SELECT $1, $2::text::numeric, $3, $4::text::numeric, $5::text::numeric, $6, $7, $8, $9, \
-             $10, $11 * interval '1 millisecond', \
-             CASE WHEN $10 IS NOT NULL THEN clock_timestamp() END \
-             WHERE coalesce($12 = {NOW}, true) \
+             SELECT {namespace}, $1::text::numeric, $2, $3::text::numeric, $4::text::numeric, $5, $6, \
+             $7, $8, $9, $10 * interval '1 millisecond', \
+             CASE WHEN $9 IS NOT NULL THEN clock_timestamp() END \
+             WHERE coalesce($11 = {NOW}, true) \
              AND set_config('synchronous_commit', 'on', true) = 'on' \
              AND set_config('lock_timeout', '3000', true) <> '' \
              ON CONFLICT (namespace, id) DO UPDATE SET promoter_id = excluded.promoter_id, \
@@ -444,11 +467,11 @@ impl Table {
              run = excluded.run, runs_within = excluded.runs_within, \
              started_at = excluded.started_at, changed = clock_timestamp() \
              WHERE f.state <> 'fulfilled' AND (f.promoter_id = excluded.promoter_id \
-             OR f.state = 'failed' AND f.attempts = 0)"
+             OR f.state = 'failed' AND f.attempts = 0) RETURNING $12"
         );
+        let mark = mark();
         let written = query(AssertSqlSafe(write))
-            .persistent(self.pool.named)
-            .bind(&*self.namespace)
+            .persistent(self.pool.named && (run.is_some() || now.is_some()))
             .bind(claim.id.to_string())
             .bind(self.text(claim.unit.as_str()))
             .bind(claim.amount.to_string())
@@ -460,9 +483,10 @@ impl Table {
             .bind(run)
             .bind(run.map(|_| milliseconds(claim.attempt_within)))
             .bind(now)
-            .execute(&mut connection.raw)
+            .bind(&mark)
+            .fetch_all(&mut connection.raw)
             .await?;
-        Ok(written.rows_affected() == 1)
+        Ok(written.first().is_some_and(|row| row.try_get(0).is_ok_and(|it: &str| it == mark)))
     }
 
     /// Records how the attempt `run` ended, unless its time was over and somebody else has decided.
@@ -510,7 +534,7 @@ impl Table {
     /// the server notices, unless it is at work on a COMMIT.
     pub(super) async fn end_session(&self, pid: i32, id: FulfilmentId) -> Result<(), Problem> {
         let holder = self.holder(pid, id);
-        let end = format!("SELECT pg_terminate_backend(pid) {holder} AND query <> 'COMMIT'");
+        let end = format!("SELECT pg_terminate_backend(pid) {holder} AND query NOT LIKE 'COMMIT%'");
         self.read(&end).await.map(drop)
     }
 
@@ -616,8 +640,20 @@ fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Quotes a text, whatever `standard_conforming_strings` says. What runs outside of a transaction is
-/// sent with it, in one message: a pooler may come between a statement and its parameters.
+/// Tells an answer from every other.
+fn mark() -> String {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    format!("firstpromoter {}", LAST.fetch_add(1, Relaxed))
+}
+
+/// Quotes a text, whatever `standard_conforming_strings` and `client_encoding` say. What runs
+/// outside of a transaction is sent with it, in one message: a pooler may come between a statement
+/// and its parameters.
 fn literal(text: &str) -> String {
-    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+    let escaped = text.chars().map(|it| match it {
+        '\\' | '\'' => format!("{it}{it}"),
+        ' '..='~' => it.into(),
+        _ => format!("\\U{:08X}", u32::from(it)),
+    });
+    format!("E'{}'", escaped.collect::<String>())
 }
