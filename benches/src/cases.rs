@@ -21,7 +21,6 @@ use crate::{
 /// So many that each comes again when the store has forgotten it, and so few that they stay in the cache,
 /// as what a server has just read does.
 const NEW: u64 = 2 * REMEMBERED;
-
 const FIRST: u64 = 1_000_000;
 
 /// Does the same thing so many times.
@@ -60,7 +59,6 @@ pub const CASES: &[Case] = &[
     case(DELIVERY, "axum Json<T>", || drive(peers::plain_axum(), deliver(NEW))),
     case(DELIVERY, "ours, new", || drive(peers::in_front(), deliver(NEW))),
     case(DELIVERY, "ours, duplicate", || drive(peers::in_front(), deliver(REMEMBERED))),
-    case(DELIVERY, "ours, new, as a bare service", || drive(peers::webhook(), deliver(NEW))),
     case(DELIVERY, "ours, new, as an axum route", || {
         drive(peers::application().route_service(PATH, peers::webhook()), deliver(NEW))
     }),
@@ -78,7 +76,6 @@ pub const CASES: &[Case] = &[
     case(DECODE_LONG, "payload", || decode(payload::long(), Ok::<_, Infallible>)),
     case(DECODE_LONG, "IgnoredAny", || decode(payload::long(), json::<IgnoredAny>)),
     case(DECODE_LONG, "ours", || decode(payload::long(), Fulfilment::decode)),
-    case(DECODE_LONG, "needed fields", || decode(payload::long(), json::<peers::Delivery>)),
 ];
 
 const fn case(group: &'static str, name: &'static str, prepare: fn() -> Work) -> Case {

@@ -1,5 +1,4 @@
-//! Benchmarks of `tower-firstpromoter` against alternatives. README.md says what is measured and
-//! how; `run` is the command.
+//! Benchmarks of `tower-firstpromoter` against alternatives; see README.md.
 
 pub mod cases;
 pub mod payload;
