@@ -79,11 +79,11 @@ impl FulfilIn<PostgresTx> for Credit {
         fulfilment: Fulfilment,
         tx: &mut PostgresTx,
     ) -> Result<Outcome, BoxError> {
-        let (Unit::Credits, Some(account)) = (&fulfilment.unit, &fulfilment.promoter.cust_id)
+        let (Unit::Credits, Some(credits @ 1..), Some(account)) =
+            (&fulfilment.unit, fulfilment.amount.whole(), &fulfilment.promoter.cust_id)
         else {
             return Ok(Outcome::Pending); // for a person to look at
         };
-        let credits = fulfilment.amount.whole().ok_or("credits are whole")?;
         query(
             "INSERT INTO accounts VALUES ($1, $2) \
              ON CONFLICT (id) DO UPDATE SET credits = accounts.credits + excluded.credits",

@@ -5,6 +5,9 @@ use crate::{BoxError, event::Fulfilment};
 
 /// Creates a handler from an async closure.
 ///
+/// A closure that captures something clones it for each call, since `async move |f|` is not `Fn`:
+/// `move |f| { let db = db.clone(); async move { .. } }`.
+///
 /// ```
 /// use std::convert::Infallible;
 /// use tower_firstpromoter::{Outcome, event::Fulfilment, fulfil_fn};
