@@ -29,6 +29,7 @@ use tokio::{
 use tower_firstpromoter::{
     Access, BoxError, FulfilIn, Outcome, Webhook, api,
     event::{Fulfilment, Unit},
+    observe::DeliveryEvent,
     store::{SqliteStore, SqliteTx},
 };
 
@@ -45,6 +46,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let client = client()?;
     let webhook =
         Webhook::new(Grants, store, Access::query("key", &key)?).confirm_with(client.clone());
+    let webhook = webhook.observe(|event: &DeliveryEvent<'_>| {
+        if let DeliveryEvent::NotConfirmed { info, reason, .. } = event {
+            eprintln!("fulfilment {} is not confirmed: {reason}", info.id);
+        }
+    });
     let app = Router::new()
         .route("/", get("An application with promoters.\n"))
         .route("/grants", get(list).with_state(pool))
