@@ -216,8 +216,6 @@ pub enum DecodeError {
 }
 use DecodeError::NotAFulfilment;
 
-const TWICE: DecodeError = NotAFulfilment("a member occurs twice");
-
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -236,7 +234,9 @@ impl Error for DecodeError {}
 fn members<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, DecodeError> {
     let problem = match str::from_utf8(body).map(lenient::members) {
         Ok(Ok(Some(members))) => return Ok(members),
-        Ok(Err(error)) if error.is_data() => return Err(TWICE),
+        Ok(Err(error)) if error.is_data() => {
+            return Err(NotAFulfilment("a member occurs twice"));
+        }
         Ok(Ok(None)) => "the body is not an object",
         // The parser refuses some numbers and strings; those in members are never parsed.
         _ => "data or data.promoter is not an object",
@@ -364,41 +364,4 @@ where
 {
     let problem = NotAFulfilment(if member.is_absent() { missing } else { invalid });
     Option::from(member).ok_or(problem)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PAYOUT: &[u8] = br#" {"id":90,"amount":20,"unit":"credits","status":"completed",
-        "promoter":{"id":234,"status":"active"},"campaign":{"name":"C"}} "#;
-
-    #[test]
-    fn a_payout_is_the_same_without_an_event() {
-        let payout = Fulfilment::from_payout(PAYOUT.into()).expect("a payout");
-        let text = str::from_utf8(PAYOUT).expect("text");
-        let body = format!(r#"{{"data":{text},"event":{{"type":"fulfilment_pending"}}}}"#);
-        let delivered = Fulfilment::decode(body).expect("a fulfilment");
-        assert_eq!(payout.as_bytes(), PAYOUT);
-        assert_eq!((payout.id.get(), &payout.status), (90, &Status::Completed));
-        assert_eq!(format!("{payout:?}"), format!("{delivered:?}"));
-        let details = payout.details().expect("details");
-        assert_eq!(details.campaign.as_ref().and_then(|c| c.name.as_deref()), Some("C"));
-        assert_eq!(format!("{details:?}"), format!("{:?}", delivered.details().expect("details")));
-    }
-
-    #[test]
-    fn a_payout_is_as_strict() {
-        for (bytes, error) in [
-            (&b"{\"id\":1"[..], DecodeError::NotJson { line: 1, column: 7 }),
-            (b"[\"\xff\"]", DecodeError::NotJson { line: 1, column: 2 }),
-            (b"1e400", NotAFulfilment("the body is not an object")),
-            (b"{\"id\":1,\"id\":1}", TWICE),
-            (b"{\"id\":1}", NotAFulfilment("data.amount is missing")),
-            (b"{\"promoter\":1e400}", NotAFulfilment("data or data.promoter is not an object")),
-        ] {
-            let bytes = Bytes::from_static(bytes);
-            assert_eq!(Fulfilment::from_payout(bytes.clone()).err(), Some(error), "{bytes:?}");
-        }
-    }
 }
