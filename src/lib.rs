@@ -108,18 +108,7 @@ pub use self::{
     webhook::{Access, InvalidAccess, ReplyBody, Webhook, WebhookFuture},
 };
 
-/// Alias for a type-erased error of a handler or a store.
-///
-/// ```
-/// use tower_firstpromoter::{BoxError, Outcome, event::Fulfilment, fulfil_fn};
-///
-/// let handler = fulfil_fn(async |fulfilment: Fulfilment| {
-///     let months = fulfilment.amount.whole().ok_or("half a month")?;
-///     u8::try_from(months)?;
-///     Ok::<_, BoxError>(Outcome::Fulfilled)
-/// });
-/// # let _ = handler;
-/// ```
+/// Alias for a type-erased error of a handler or a store. [`FulfilIn`] has an example.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs the code in the README.

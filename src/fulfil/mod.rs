@@ -13,19 +13,7 @@ use crate::{BoxError, event::Fulfilment, observe::Observers, store::ExternalEffe
 pub use self::fulfil_fn::{FulfilFn, fulfil_fn};
 pub(crate) use self::in_flight::{Attempts, Ended, InFlight, Listener};
 
-/// What a handler did with a fulfilment.
-///
-/// ```
-/// use tower_firstpromoter::{Outcome, event::Unit};
-///
-/// fn outcome(unit: &Unit) -> Outcome {
-///     match unit {
-///         Unit::Credits => Outcome::Fulfilled, // after the credits are in the database
-///         _ => Outcome::Pending,
-///     }
-/// }
-/// # assert_eq!(outcome(&Unit::Cash), Outcome::Pending);
-/// ```
+/// What a handler did with a fulfilment. [`Fulfil`] has an example.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub enum Outcome {
@@ -48,7 +36,10 @@ pub enum Outcome {
 /// ```
 /// use tower_firstpromoter::{Fulfil, Outcome, event::{Fulfilment, Unit}};
 /// # struct Db;
-/// # impl Db { async fn add_months(&self, _: &str, _: u64) -> Result<(), std::io::Error> { Ok(()) } }
+/// # impl Db {
+/// #     async fn add_months(&self, _: &str, _: u64, _: &str) -> Result<(), std::io::Error> { Ok(()) }
+/// #     async fn has(&self, _: &str) -> Result<bool, std::io::Error> { Ok(true) }
+/// # }
 ///
 /// struct FreeMonths { db: Db }
 ///
@@ -58,11 +49,15 @@ pub enum Outcome {
 ///     async fn fulfil(&self, fulfilment: Fulfilment) -> Result<Outcome, Self::Error> {
 ///         match (&fulfilment.unit, fulfilment.amount.whole(), &fulfilment.promoter.cust_id) {
 ///             (Unit::FreeMonths, Some(months @ 1..), Some(user)) => {
-///                 self.db.add_months(user, months).await?;
+///                 self.db.add_months(user, months, &fulfilment.idempotency_key()).await?;
 ///                 Ok(Outcome::Fulfilled)
 ///             }
 ///             _ => Ok(Outcome::Pending),
 ///         }
+///     }
+///
+///     async fn was_fulfilled(&self, fulfilment: &Fulfilment) -> Result<Option<bool>, Self::Error> {
+///         Ok(Some(self.db.has(&fulfilment.idempotency_key()).await?))
 ///     }
 /// }
 /// ```
@@ -104,31 +99,7 @@ pub trait Fulfil: Send + Sync + 'static {
     /// Called at the next delivery. `Some(true)` is recorded and answered with `200`; `Some(false)`
     /// calls [`fulfil`](Fulfil::fulfil) again; `None`, the default, is answered with `500` until an
     /// operator [resolves](crate::store::Store::resolve) the doubt. A handler that is idempotent
-    /// returns `Some(false)`.
-    ///
-    /// ```
-    /// use tower_firstpromoter::{Fulfil, Outcome, event::Fulfilment};
-    /// # struct Db;
-    /// # impl Db {
-    /// #     async fn add(&self, _: &str) -> Result<(), std::io::Error> { Ok(()) }
-    /// #     async fn has(&self, _: &str) -> Result<bool, std::io::Error> { Ok(true) }
-    /// # }
-    ///
-    /// struct Months { db: Db }
-    ///
-    /// impl Fulfil for Months {
-    ///     type Error = std::io::Error;
-    ///
-    ///     async fn fulfil(&self, fulfilment: Fulfilment) -> Result<Outcome, Self::Error> {
-    ///         self.db.add(&fulfilment.idempotency_key()).await?;
-    ///         Ok(Outcome::Fulfilled)
-    ///     }
-    ///
-    ///     async fn was_fulfilled(&self, fulfilment: &Fulfilment) -> Result<Option<bool>, Self::Error> {
-    ///         Ok(Some(self.db.has(&fulfilment.idempotency_key()).await?))
-    ///     }
-    /// }
-    /// ```
+    /// returns `Some(false)`. See [`Fulfil`] for an example.
     ///
     /// # Errors
     ///
@@ -173,16 +144,17 @@ impl<F: Fulfil> Fulfil for Arc<F> {
 /// Every [`Fulfil`] is a `FulfilIn` of a journal's `Tx`, which carries no effect.
 ///
 /// ```
-/// use tower_firstpromoter::{FulfilIn, Outcome, event::Fulfilment};
+/// use tower_firstpromoter::{BoxError, FulfilIn, Outcome, event::Fulfilment};
 /// # struct Tx(Vec<u64>);
 ///
 /// struct Credits;
 ///
 /// impl FulfilIn<Tx> for Credits {
-///     type Error = std::convert::Infallible;
+///     type Error = BoxError;
 ///
-///     async fn fulfil_in(&self, fulfilment: Fulfilment, tx: &mut Tx) -> Result<Outcome, Self::Error> {
-///         tx.0.push(fulfilment.id.get()); // an `INSERT` or `UPDATE` of the application's own tables
+///     async fn fulfil_in(&self, fulfilment: Fulfilment, tx: &mut Tx) -> Result<Outcome, BoxError> {
+///         let credits = fulfilment.amount.whole().ok_or("half a credit")?;
+///         tx.0.push(credits); // an `INSERT` or `UPDATE` of the application's own tables
 ///         Ok(Outcome::Fulfilled)
 ///     }
 /// }

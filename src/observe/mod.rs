@@ -77,12 +77,12 @@ pub(crate) use self::trace::{Span, access_is_open};
 /// static REFUSED: AtomicU64 = AtomicU64::new(0);
 ///
 /// let webhook = Webhook::new(handler, store, Access::query("key", "at least sixteen bytes")?)
-///     .observe(|event: &DeliveryEvent<'_>| {
-///         if let DeliveryEvent::Answered { verdict, .. } = event {
-///             if !verdict.status().is_success() {
-///                 REFUSED.fetch_add(1, Ordering::Relaxed);
-///             }
+///     .observe(|event: &DeliveryEvent<'_>| match event {
+///         DeliveryEvent::Answered { verdict, .. } if !verdict.status().is_success() => {
+///             REFUSED.fetch_add(1, Ordering::Relaxed);
 ///         }
+///         DeliveryEvent::InDoubt { info, reason, .. } => eprintln!("{}: {reason}", info.id),
+///         _ => {}
 ///     });
 /// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
 /// ```
@@ -189,16 +189,7 @@ pub enum DeliveryEvent<'a> {
     },
 }
 
-/// Identifies a fulfilment in a log.
-///
-/// ```
-/// use tower_firstpromoter::{event::Fulfilment, observe::DeliveryInfo};
-/// # let body = r#"{"event":{"id":9,"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7}}}"#;
-///
-/// let info = DeliveryInfo::from(&Fulfilment::decode(body)?);
-/// assert_eq!((info.id.get(), info.event_id), (1, Some(9)));
-/// # Ok::<(), tower_firstpromoter::event::DecodeError>(())
-/// ```
+/// Identifies a fulfilment in a log. See [`Observer`] for an example.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DeliveryInfo {

@@ -16,9 +16,8 @@ const SHORTEST: usize = 16;
 
 /// Authorizes deliveries.
 ///
-/// FirstPromoter does not sign these deliveries, so anyone who knows the URL could post one. What
-/// identifies the sender is a secret in the URL that was given to FirstPromoter, or a header that a
-/// proxy adds.
+/// FirstPromoter does not sign these deliveries. What identifies the sender is a secret in the URL that
+/// was given to FirstPromoter, or a header that a proxy adds.
 ///
 /// Secrets are compared in constant time; their length may show. Several may be live at once, so
 /// that one can be replaced without losing a delivery: accept the new one as well, change the URL
@@ -26,17 +25,21 @@ const SHORTEST: usize = 16;
 /// [no delivery uses it](crate::observe::DeliveryEvent::Answered) any more.
 ///
 /// ```
-/// use tower_firstpromoter::Access;
+/// use tower_firstpromoter::{Access, InvalidAccess};
 ///
 /// let access = Access::query("key", "the new secret, 2026")?.or_secret("the old secret, 2025")?;
-/// assert!(!format!("{access:?}").contains("secret, 20")); // `Debug` redacts
-/// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
+/// assert_eq!(format!("{access:?}"), "Query(\"key\", [redacted])");
+/// let basic = Access::basic("firstpromoter", "at least sixteen bytes")?;
+/// let proxied = Access::custom(|head| head.headers.contains_key("x-client-verified"));
+/// assert_eq!(Access::bearer("guess me").unwrap_err(), InvalidAccess::Short);
+/// # Ok::<(), InvalidAccess>(())
 /// ```
 ///
 /// # Errors
 ///
 /// Every constructor that takes a secret, and [`or_secret`](Access::or_secret), refuse one that has
-/// fewer than 16 bytes, begins or ends with white space, or can never arrive where it is expected.
+/// fewer than 16 bytes, begins or ends with white space, or can never arrive where it is expected; and
+/// names that cannot, either. [`InvalidAccess`] says which.
 #[derive(Clone)]
 pub struct Access(Kind);
 
@@ -69,11 +72,11 @@ impl Access {
     /// Expects a secret in the query: `https://example.com/webhooks/firstpromoter?key=SECRET`.
     ///
     /// The parameter must be there exactly once. Letters and digits need no escaping, as
-    /// `openssl rand -hex 24` prints them; a `+` means a space in a query. See [`Access`] for an example.
+    /// `openssl rand -hex 24` prints them; a `+` means a space in a query.
     ///
     /// # Errors
     ///
-    /// As [`Access`] says; also for an empty name.
+    /// See [`Access`], also for an example.
     pub fn query(
         name: impl Into<Box<str>>,
         secret: impl AsRef<str>,
@@ -89,13 +92,7 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// As [`Access`] says; also for a secret that no header can carry.
-    ///
-    /// ```
-    /// # use tower_firstpromoter::Access;
-    /// let access = Access::bearer("at least sixteen bytes")?;
-    /// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
-    /// ```
+    /// See [`Access`], also for an example.
     pub fn bearer(secret: impl AsRef<str>) -> Result<Self, InvalidAccess> {
         Self::with_secret(Place::Bearer, secret.as_ref())
     }
@@ -105,13 +102,7 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// As [`Access`] says; also for control characters, and for a user with a colon.
-    ///
-    /// ```
-    /// # use tower_firstpromoter::Access;
-    /// let access = Access::basic("firstpromoter", "at least sixteen bytes")?;
-    /// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
-    /// ```
+    /// See [`Access`], also for an example.
     pub fn basic(
         user: impl Into<Box<str>>,
         password: impl AsRef<str>,
@@ -127,15 +118,7 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// As [`Access`] says; also for a secret that no header can carry.
-    ///
-    /// ```
-    /// # use tower_firstpromoter::Access;
-    /// use http::HeaderName;
-    ///
-    /// let access = Access::header(HeaderName::from_static("x-webhook-key"), "at least sixteen bytes")?;
-    /// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
-    /// ```
+    /// See [`Access`], also for an example.
     pub fn header(name: HeaderName, secret: impl AsRef<str>) -> Result<Self, InvalidAccess> {
         Self::with_secret(Place::Header { name }, secret.as_ref())
     }
@@ -148,13 +131,7 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// As [`Access`] says; also for a secret with `/`.
-    ///
-    /// ```
-    /// # use tower_firstpromoter::Access;
-    /// let access = Access::secret_path("at-least-sixteen-bytes")?;
-    /// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
-    /// ```
+    /// See [`Access`], also for an example.
     pub fn secret_path(secret: impl AsRef<str>) -> Result<Self, InvalidAccess> {
         Self::with_secret(Place::SecretPath, secret.as_ref())
     }
@@ -168,49 +145,32 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// As [`Access`] says.
-    ///
-    /// ```
-    /// # use tower_firstpromoter::Access;
-    /// let access = Access::signature("the subscription's secret_key")?;
-    /// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
-    /// ```
+    /// See [`Access`], also for an example.
     #[cfg(feature = "hmac")]
     #[cfg_attr(docsrs, doc(cfg(feature = "hmac")))]
     pub fn signature(secret_key: impl AsRef<str>) -> Result<Self, InvalidAccess> {
         Self::with_secret(Place::Signature, secret_key.as_ref())
     }
 
-    /// Admits a delivery if `admits` returns `true` for its head. A panic in it refuses the
-    /// delivery.
-    ///
-    /// ```
-    /// # use tower_firstpromoter::Access;
-    /// // Behind a proxy that has checked the client's certificate.
-    /// let access = Access::custom(|head| head.headers.contains_key("x-client-verified"));
-    /// ```
+    /// Admits a delivery if `admits` returns `true` for its head. A panic in it refuses the delivery. See
+    /// [`Access`] for an example.
     pub fn custom(admits: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
         Self(Kind::Custom(Arc::new(admits)))
     }
 
     /// Admits anyone. Only for a webhook behind something that authorizes: whoever reaches it can
-    /// forge deliveries.
-    ///
-    /// ```
-    /// # use tower_firstpromoter::Access;
-    /// let access = Access::anyone();
-    /// ```
+    /// forge deliveries. See [`Access`] for the others.
     pub fn anyone() -> Self {
         Self(Kind::Anyone)
     }
 
     /// Accepts this secret as well, in the same place (with [`basic`](Access::basic): for the same
-    /// user). See [`Access`] for an example.
+    /// user).
     ///
     /// # Errors
     ///
-    /// As the constructor; also for [`anyone`](Access::anyone) and [`custom`](Access::custom), which
-    /// have no secret.
+    /// As the constructor; [`anyone`](Access::anyone) and [`custom`](Access::custom) have no secret. See
+    /// [`Access`] for an example.
     pub fn or_secret(mut self, secret: impl AsRef<str>) -> Result<Self, InvalidAccess> {
         let Kind::Secret { place, secrets } = &mut self.0 else {
             return Err(InvalidAccess::NoSecret);
@@ -375,14 +335,7 @@ impl fmt::Debug for Access {
     }
 }
 
-/// The error of an [`Access`] that could be guessed or never match.
-///
-/// ```
-/// use tower_firstpromoter::Access;
-///
-/// let error = Access::query("key", "guess me").unwrap_err();
-/// assert_eq!(error.to_string(), "a webhook's secret has at least 16 bytes");
-/// ```
+/// The error of an [`Access`] that could be guessed or never match. [`Access`] has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidAccess {

@@ -11,15 +11,8 @@ use http_body_util::Full;
 
 use crate::Verdict;
 
-/// The body of an answer: one short JSON object, `{"code": …, "message": …}`.
-///
-/// ```
-/// use http_body::Body;
-/// use tower_firstpromoter::ReplyBody;
-///
-/// // Its length is known, and it cannot fail.
-/// assert_eq!(ReplyBody::default().size_hint().exact(), Some(0));
-/// ```
+/// The body of an answer: one short JSON object, `{"code": …, "message": …}`, of known length. The
+/// example of [`Webhook`](crate::Webhook) gets one.
 #[derive(Debug, Default)]
 pub struct ReplyBody(Full<Bytes>);
 
