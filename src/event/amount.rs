@@ -1,4 +1,4 @@
-use std::{error::Error, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use rust_decimal::Decimal;
 
@@ -93,16 +93,9 @@ impl fmt::Debug for Amount {
 }
 
 /// The error of parsing an [`Amount`], which has an example.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an amount is a decimal number of 28 digits, or 29 that fit in 96 bits")]
 pub struct InvalidAmount(());
-
-impl fmt::Display for InvalidAmount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an amount is a decimal number of 28 digits, or 29 that fit in 96 bits")
-    }
-}
-
-impl Error for InvalidAmount {}
 
 /// Reads a number or a string by its text: a float would lose digits.
 impl From<Scalar<'_>> for Option<Amount> {

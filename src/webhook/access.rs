@@ -38,8 +38,8 @@ const SHORTEST: usize = 16;
 /// # Errors
 ///
 /// Every constructor that takes a secret, and [`or_secret`](Access::or_secret), refuse one that has
-/// fewer than 16 bytes, begins or ends with white space, or can never arrive where it is expected; and
-/// names that cannot, either. [`InvalidAccess`] says which.
+/// fewer than 16 bytes, begins or ends with white space, or can never arrive where it is expected.
+/// [`InvalidAccess`] lists the cases.
 #[derive(Clone)]
 pub struct Access(Kind);
 
