@@ -4,7 +4,7 @@ mod attempt;
 mod fulfil_fn;
 mod in_flight;
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 
@@ -116,18 +116,12 @@ pub trait Fulfil: Send + Sync + 'static {
 impl<F: Fulfil> Fulfil for Arc<F> {
     type Error = F::Error;
 
-    fn fulfil(
-        &self,
-        fulfilment: Fulfilment,
-    ) -> impl Future<Output = Result<Outcome, Self::Error>> + Send {
-        F::fulfil(self, fulfilment)
+    async fn fulfil(&self, fulfilment: Fulfilment) -> Result<Outcome, F::Error> {
+        F::fulfil(self, fulfilment).await
     }
 
-    fn was_fulfilled(
-        &self,
-        fulfilment: &Fulfilment,
-    ) -> impl Future<Output = Result<Option<bool>, Self::Error>> + Send {
-        F::was_fulfilled(self, fulfilment)
+    async fn was_fulfilled(&self, fulfilment: &Fulfilment) -> Result<Option<bool>, F::Error> {
+        F::was_fulfilled(self, fulfilment).await
     }
 }
 
@@ -173,16 +167,9 @@ pub trait FulfilIn<Tx>: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// What was written through `tx` is undone.
-    ///
-    /// # Panics
-    ///
-    /// Caught and answered with `500`. What was written through `tx` is undone.
-    ///
-    /// # Cancel safety
-    ///
-    /// The future is dropped after [`Webhook::attempt_within`](crate::Webhook::attempt_within); what
-    /// was written through `tx` is undone.
+    /// What was written through `tx` is undone, as it is after a panic, which is caught, and after
+    /// [`Webhook::attempt_within`](crate::Webhook::attempt_within), when the future is dropped. The
+    /// answer is `500`.
     fn fulfil_in(
         &self,
         fulfilment: Fulfilment,
@@ -208,19 +195,12 @@ pub trait FulfilIn<Tx>: Send + Sync + 'static {
 impl<F: Fulfil, Tx: ExternalEffects + Send> FulfilIn<Tx> for F {
     type Error = F::Error;
 
-    fn fulfil_in(
-        &self,
-        fulfilment: Fulfilment,
-        _: &mut Tx,
-    ) -> impl Future<Output = Result<Outcome, Self::Error>> + Send {
-        self.fulfil(fulfilment)
+    async fn fulfil_in(&self, fulfilment: Fulfilment, _: &mut Tx) -> Result<Outcome, F::Error> {
+        self.fulfil(fulfilment).await
     }
 
-    fn was_fulfilled(
-        &self,
-        fulfilment: &Fulfilment,
-    ) -> impl Future<Output = Result<Option<bool>, Self::Error>> + Send {
-        Fulfil::was_fulfilled(self, fulfilment)
+    async fn was_fulfilled(&self, fulfilment: &Fulfilment) -> Result<Option<bool>, F::Error> {
+        Fulfil::was_fulfilled(self, fulfilment).await
     }
 }
 
@@ -237,14 +217,4 @@ pub(crate) struct AttemptSettings {
     pub(crate) attempt_within: Duration,
     pub(crate) confirm: Option<Arc<dyn Confirm>>,
     pub(crate) observers: Observers,
-}
-
-impl fmt::Debug for AttemptSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AttemptSettings")
-            .field("attempt_within", &self.attempt_within)
-            .field("confirm", &self.confirm.is_some())
-            .field("observers", &self.observers)
-            .finish()
-    }
 }

@@ -47,7 +47,7 @@ mod trace;
 
 use std::{
     any::Any,
-    fmt, mem,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
@@ -233,12 +233,6 @@ impl Observers {
         for observer in &self.0 {
             guarded(&|| observer.observe(event));
         }
-    }
-}
-
-impl fmt::Debug for Observers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} observers", self.0.len())
     }
 }
 

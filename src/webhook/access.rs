@@ -53,16 +53,12 @@ enum Kind {
 /// Where a secret is looked for.
 #[derive(Clone)]
 enum Place {
-    Query {
-        name: Box<str>,
-    },
+    /// In the parameter of this name.
+    Query(Box<str>),
     Bearer,
-    Basic {
-        user: Box<str>,
-    },
-    Header {
-        name: HeaderName,
-    },
+    /// As the password of this user.
+    Basic(Box<str>),
+    Header(HeaderName),
     SecretPath,
     #[cfg(feature = "hmac")]
     Signature,
@@ -85,7 +81,7 @@ impl Access {
         if name.is_empty() {
             return Err(InvalidAccess::NoName);
         }
-        Self::with_secret(Place::Query { name }, secret.as_ref())
+        Self::with_secret(Place::Query(name), secret.as_ref())
     }
 
     /// Expects a header `Authorization: Bearer SECRET`.
@@ -111,7 +107,7 @@ impl Access {
         if user.contains(|c: char| c == ':' || c.is_control()) {
             return Err(InvalidAccess::User);
         }
-        Self::with_secret(Place::Basic { user }, password.as_ref())
+        Self::with_secret(Place::Basic(user), password.as_ref())
     }
 
     /// Expects a secret in a header of this name, which must be there exactly once.
@@ -120,7 +116,7 @@ impl Access {
     ///
     /// See [`Access`], also for an example.
     pub fn header(name: HeaderName, secret: impl AsRef<str>) -> Result<Self, InvalidAccess> {
-        Self::with_secret(Place::Header { name }, secret.as_ref())
+        Self::with_secret(Place::Header(name), secret.as_ref())
     }
 
     /// Expects the secret as the path's last segment:
@@ -253,7 +249,7 @@ impl Access {
     pub(super) fn challenge(&self) -> Option<HeaderValue> {
         match self.0 {
             Kind::Secret { place: Place::Bearer, .. } => Some(HeaderValue::from_static("Bearer")),
-            Kind::Secret { place: Place::Basic { .. }, .. } => {
+            Kind::Secret { place: Place::Basic(_), .. } => {
                 Some(HeaderValue::from_static("Basic realm=\"webhook\""))
             }
             _ => None,
@@ -271,23 +267,21 @@ impl Place {
             return Err(InvalidAccess::WhiteSpace);
         }
         Ok(match self {
-            Self::Bearer | Self::Header { .. } if HeaderValue::from_str(secret).is_err() => {
+            Self::Bearer | Self::Header(_) if HeaderValue::from_str(secret).is_err() => {
                 return Err(InvalidAccess::Header);
             }
             Self::SecretPath if secret.contains('/') => return Err(InvalidAccess::Path),
-            Self::Basic { .. } if secret.contains(char::is_control) => {
+            Self::Basic(_) if secret.contains(char::is_control) => {
                 return Err(InvalidAccess::User);
             }
-            Self::Basic { user } => {
-                Secret::from(BASE64_STANDARD.encode(format!("{user}:{secret}")))
-            }
+            Self::Basic(user) => Secret::from(BASE64_STANDARD.encode(format!("{user}:{secret}"))),
             _ => Secret::from(secret),
         })
     }
 
     fn look(&self, head: &Parts, secrets: &Secrets) -> Option<usize> {
         match self {
-            Self::Query { name } => {
+            Self::Query(name) => {
                 let query = head.uri.query().unwrap_or_default();
                 if query.contains(['%', '+']) {
                     let pairs = form_urlencoded::parse(query.as_bytes());
@@ -299,10 +293,8 @@ impl Place {
                 }
             }
             Self::Bearer => secrets.find(authorization(&head.headers, "bearer")?),
-            Self::Basic { .. } => secrets.find(authorization(&head.headers, "basic")?),
-            Self::Header { name } => {
-                secrets.find(only(head.headers.get_all(name).iter())?.as_bytes())
-            }
+            Self::Basic(_) => secrets.find(authorization(&head.headers, "basic")?),
+            Self::Header(name) => secrets.find(only(head.headers.get_all(name).iter())?.as_bytes()),
             Self::SecretPath => {
                 let path = head.uri.path();
                 let path = path.strip_suffix('/').unwrap_or(path);
@@ -324,10 +316,10 @@ impl fmt::Debug for Access {
             Kind::Secret { place, .. } => place,
         };
         match place {
-            Place::Query { name } => write!(f, "Query({name:?}, [redacted])"),
+            Place::Query(name) => write!(f, "Query({name:?}, [redacted])"),
             Place::Bearer => f.write_str("Bearer([redacted])"),
-            Place::Basic { .. } => f.write_str("Basic([redacted])"),
-            Place::Header { name } => write!(f, "Header({:?}, [redacted])", name.as_str()),
+            Place::Basic(_) => f.write_str("Basic([redacted])"),
+            Place::Header(name) => write!(f, "Header({:?}, [redacted])", name.as_str()),
             Place::SecretPath => f.write_str("SecretPath([redacted])"),
             #[cfg(feature = "hmac")]
             Place::Signature => f.write_str("Signature([redacted])"),

@@ -30,13 +30,9 @@ fn is_plain_json(headers: &HeaderMap) -> bool {
         return false;
     };
     let essence = content_type.split(';').next().unwrap_or_default().trim();
-    let ends_in = |suffix: &str| {
-        essence.len().checked_sub(suffix.len()).is_some_and(|start| {
-            essence.is_char_boundary(start) && essence[start..].eq_ignore_ascii_case(suffix)
-        })
-    };
-    let starts = essence.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("application/"));
-    plain && (essence.eq_ignore_ascii_case("application/json") || (starts && ends_in("+json")))
+    let Some((kind, subtype)) = essence.split_once('/') else { return false };
+    let suffix = subtype.rsplit('+').next().unwrap_or_default();
+    plain && kind.eq_ignore_ascii_case("application") && suffix.eq_ignore_ascii_case("json")
 }
 
 /// The announced length: enough to refuse by, never to allocate by.

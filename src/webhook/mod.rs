@@ -222,7 +222,13 @@ where
 
 impl fmt::Debug for Webhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Webhook").field("settings", &self.settings).finish_non_exhaustive()
+        let Settings { access, body_limit, answer_within, attempt } = &*self.settings;
+        f.debug_struct("Webhook")
+            .field("access", access)
+            .field("body_limit", body_limit)
+            .field("answer_within", answer_within)
+            .field("attempt_within", &attempt.attempt_within)
+            .finish_non_exhaustive()
     }
 }
 

@@ -11,7 +11,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 const ATTEMPT_WITHIN: Duration = Duration::from_secs(60);
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Settings {
     pub(super) access: Access,
     pub(super) body_limit: usize,
