@@ -80,7 +80,6 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "api")]
-#[cfg_attr(docsrs, doc(cfg(feature = "api")))]
 pub mod api;
 pub mod event;
 mod fulfil;
@@ -97,7 +96,6 @@ pub mod intercept;
 pub mod observe;
 pub mod store;
 #[cfg(feature = "testkit")]
-#[cfg_attr(docsrs, doc(cfg(feature = "testkit")))]
 pub mod testkit;
 mod verdict;
 mod webhook;

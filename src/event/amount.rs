@@ -100,10 +100,6 @@ pub struct InvalidAmount(());
 /// Reads a number or a string by its text: a float would lose digits.
 impl From<Scalar<'_>> for Option<Amount> {
     fn from(value: Scalar<'_>) -> Self {
-        match value {
-            Scalar::Number(text) => text.parse().ok(),
-            Scalar::Text(text) => text.parse().ok(),
-            _ => None,
-        }
+        value.into_text()?.parse().ok()
     }
 }

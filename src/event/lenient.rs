@@ -52,14 +52,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
     }
 }
 
-impl Scalar<'_> {
+impl<'a> Scalar<'a> {
     /// Text and numbers as they were sent; `""` is unknown.
-    pub(super) fn into_text(self) -> Option<Box<str>> {
+    pub(super) fn into_text(self) -> Option<Cow<'a, str>> {
         match self {
-            Self::Text(text) if text.is_empty() => None,
-            Self::Text(text) => Some(text.into()),
-            Self::Number(number) => Some(number.into()),
-            _ => None,
+            Self::Number(number) => Some(Cow::Borrowed(number)),
+            text => text.into(),
         }
     }
 
@@ -85,18 +83,14 @@ impl<'a> From<Scalar<'a>> for Option<Cow<'a, str>> {
 
 impl From<Scalar<'_>> for Option<String> {
     fn from(value: Scalar<'_>) -> Self {
-        value.into_text().map(String::from)
+        value.into_text().map(Cow::into_owned)
     }
 }
 
 /// A whole number, or a string of its digits.
 impl From<Scalar<'_>> for Option<u64> {
     fn from(value: Scalar<'_>) -> Self {
-        match value {
-            Scalar::Number(number) => ids::parse(number),
-            Scalar::Text(text) => ids::parse(&text),
-            _ => None,
-        }
+        ids::parse(&value.into_text()?)
     }
 }
 

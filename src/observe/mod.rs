@@ -59,7 +59,6 @@ use crate::{
 };
 
 #[cfg(feature = "metrics")]
-#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub use self::metrics::Metrics;
 pub(crate) use self::trace::{Span, access_is_open};
 

@@ -30,17 +30,14 @@ use std::{
 use crate::{BoxError, event::FulfilmentId};
 
 #[cfg(feature = "redb")]
-#[cfg_attr(docsrs, doc(cfg(feature = "redb")))]
 pub use self::redb::{RedbError, RedbStore, RedbTx};
 #[cfg(feature = "sqlite")]
-#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sqlite::{SqliteError, SqliteStore, SqliteTx};
 pub use self::{
     memory::{MemoryStore, MemoryTx},
     record::{Begin, Claim, End, InvalidNamespace, Record, State},
 };
 #[cfg(feature = "postgres")]
-#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub use self::{
     postgres::{PostgresError, PostgresStore, PostgresTx},
     postgres_journal::{PostgresJournal, PostgresJournalTx},

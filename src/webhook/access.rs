@@ -39,7 +39,8 @@ const SHORTEST: usize = 16;
 ///
 /// Every constructor that takes a secret, and [`or_secret`](Access::or_secret), refuse one that has
 /// fewer than 16 bytes, begins or ends with white space, or can never arrive where it is expected.
-/// [`InvalidAccess`] lists the cases.
+/// [`InvalidAccess`] lists the cases. [`anyone`](Access::anyone) and [`custom`](Access::custom) have no
+/// secret to add another one to.
 #[derive(Clone)]
 pub struct Access(Kind);
 
@@ -70,9 +71,7 @@ impl Access {
     /// The parameter must be there exactly once. Letters and digits need no escaping, as
     /// `openssl rand -hex 24` prints them; a `+` means a space in a query.
     ///
-    /// # Errors
-    ///
-    /// See [`Access`], also for an example.
+    /// See [`Access`] for its errors and an example.
     pub fn query(
         name: impl Into<Box<str>>,
         secret: impl AsRef<str>,
@@ -86,9 +85,7 @@ impl Access {
 
     /// Expects a header `Authorization: Bearer SECRET`.
     ///
-    /// # Errors
-    ///
-    /// See [`Access`], also for an example.
+    /// See [`Access`] for its errors and an example.
     pub fn bearer(secret: impl AsRef<str>) -> Result<Self, InvalidAccess> {
         Self::with_secret(Place::Bearer, secret.as_ref())
     }
@@ -96,9 +93,7 @@ impl Access {
     /// Expects a user and a password in the URL: `https://USER:SECRET@example.com/webhooks/firstpromoter`,
     /// which arrives as HTTP Basic.
     ///
-    /// # Errors
-    ///
-    /// See [`Access`], also for an example.
+    /// See [`Access`] for its errors and an example.
     pub fn basic(
         user: impl Into<Box<str>>,
         password: impl AsRef<str>,
@@ -112,9 +107,7 @@ impl Access {
 
     /// Expects a secret in a header of this name, which must be there exactly once.
     ///
-    /// # Errors
-    ///
-    /// See [`Access`], also for an example.
+    /// See [`Access`] for its errors and an example.
     pub fn header(name: HeaderName, secret: impl AsRef<str>) -> Result<Self, InvalidAccess> {
         Self::with_secret(Place::Header(name), secret.as_ref())
     }
@@ -125,9 +118,7 @@ impl Access {
     /// For where queries are dropped or logged. [`Webhook::at`](crate::Webhook::at) is then given
     /// the path above it, here `/webhooks/firstpromoter`.
     ///
-    /// # Errors
-    ///
-    /// See [`Access`], also for an example.
+    /// See [`Access`] for its errors and an example.
     pub fn secret_path(secret: impl AsRef<str>) -> Result<Self, InvalidAccess> {
         Self::with_secret(Place::SecretPath, secret.as_ref())
     }
@@ -139,11 +130,8 @@ impl Access {
     /// The body is read up to [`body_limit`](crate::Webhook::body_limit), and decoded only if the
     /// signature matches.
     ///
-    /// # Errors
-    ///
-    /// See [`Access`], also for an example.
+    /// See [`Access`] for its errors and an example.
     #[cfg(feature = "hmac")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "hmac")))]
     pub fn signature(secret_key: impl AsRef<str>) -> Result<Self, InvalidAccess> {
         Self::with_secret(Place::Signature, secret_key.as_ref())
     }
@@ -161,12 +149,7 @@ impl Access {
     }
 
     /// Accepts this secret as well, in the same place (with [`basic`](Access::basic): for the same
-    /// user).
-    ///
-    /// # Errors
-    ///
-    /// As the constructor; [`anyone`](Access::anyone) and [`custom`](Access::custom) have no secret. See
-    /// [`Access`] for an example.
+    /// user). See [`Access`] for its errors and an example.
     pub fn or_secret(mut self, secret: impl AsRef<str>) -> Result<Self, InvalidAccess> {
         let Kind::Secret { place, secrets } = &mut self.0 else {
             return Err(InvalidAccess::NoSecret);
