@@ -160,7 +160,7 @@ impl<'a> Delivery<'a> {
         let &End { ended: Ended { verdict, attempt }, joined, problem } = end;
         let (secret, elapsed) = (self.secret, self.start.elapsed());
         self.span.set_end(verdict, attempt, joined, elapsed);
-        self.settings.observers().emit(&DeliveryEvent::Answered {
+        self.settings.attempt.observers.emit(&DeliveryEvent::Answered {
             verdict,
             info: self.info.as_ref(),
             attempt,
@@ -184,7 +184,7 @@ impl Drop for Delivery<'_> {
         if !self.ended {
             let (info, elapsed) = (self.info.as_ref(), self.start.elapsed());
             self.span.set_hung_up(elapsed);
-            self.settings.observers().emit(&DeliveryEvent::HungUp { info, elapsed });
+            self.settings.attempt.observers.emit(&DeliveryEvent::HungUp { info, elapsed });
         }
     }
 }

@@ -36,8 +36,4 @@ impl Settings {
     pub(super) fn attempt(&mut self) -> &mut AttemptSettings {
         Arc::make_mut(&mut self.attempt)
     }
-
-    pub(super) fn observers(&self) -> &Observers {
-        &self.attempt.observers
-    }
 }
