@@ -80,7 +80,6 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "api")]
-#[cfg_attr(docsrs, doc(cfg(feature = "api")))]
 pub mod api;
 pub mod event;
 mod fulfil;
@@ -97,7 +96,6 @@ pub mod intercept;
 pub mod observe;
 pub mod store;
 #[cfg(feature = "testkit")]
-#[cfg_attr(docsrs, doc(cfg(feature = "testkit")))]
 pub mod testkit;
 mod verdict;
 mod webhook;
@@ -108,18 +106,7 @@ pub use self::{
     webhook::{Access, InvalidAccess, ReplyBody, Webhook, WebhookFuture},
 };
 
-/// Alias for a type-erased error of a handler or a store.
-///
-/// ```
-/// use tower_firstpromoter::{BoxError, Outcome, event::Fulfilment, fulfil_fn};
-///
-/// let handler = fulfil_fn(async |fulfilment: Fulfilment| {
-///     let months = fulfilment.amount.whole().ok_or("half a month")?;
-///     u8::try_from(months)?;
-///     Ok::<_, BoxError>(Outcome::Fulfilled)
-/// });
-/// # let _ = handler;
-/// ```
+/// Alias for a type-erased error of a handler or a store. [`FulfilIn`] has an example.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs the code in the README.

@@ -430,6 +430,69 @@ fn paths_that_could_never_match_are_refused() -> Result<(), InvalidAccess> {
         "`Webhook::at(\"/\")` with a secret path would take every path of one segment"
     );
     drop(open(Access::secret_path(OLD)?).at("/hook"));
-    drop(open(Access::query("key", OLD)?).at("/"));
+    for path in ["/", "/a", "/a/b/", "/a%20b", "/.well-known/a", "/a:b"] {
+        drop(open(Access::query("key", OLD)?).at(path));
+    }
     Ok(())
+}
+
+/// With the secret in the path, one more segment is the webhook's, whatever it says.
+#[tokio::test]
+async fn which_paths_are_the_webhooks() -> Result<(), InvalidAccess> {
+    for (path, secret_below, request, expected) in [
+        ("/hook", false, "/hook", true),
+        ("/hook", false, "/hook/", true),
+        ("/hook/", false, "/hook", true),
+        ("/hook", false, "/hook//", false),
+        ("/hook", false, "/hooks", false),
+        ("/hook", false, "/hook/secret", false),
+        ("/hook", false, "/Hook", false),
+        ("/hook", false, "/", false),
+        ("/hook", false, "*", false),
+        ("/", false, "/", true),
+        ("/", false, "/hook", false),
+        ("/h%6Fok", false, "/hook", false),
+        ("/hook", true, "/hook/secret", true),
+        ("/hook", true, "/hook/secret/", true),
+        ("/hook", true, "/hook", true),
+        ("/hook", true, "/hook/secret/more", false),
+        ("/hook", true, "/hooksecret", false),
+    ] {
+        let access =
+            if secret_below { Access::secret_path(OLD)? } else { Access::query("key", OLD)? };
+        let app = service_fn(async |_| Ok::<_, Infallible>(http::Response::new(String::new())));
+        let app = open(access).at(path).layer(app);
+        let answer = app.oneshot(to(request).body(Upload(None)).expect("a request"));
+        let found = answer.await.expect("an answer").extensions().get::<Verdict>().copied();
+        let expected = expected.then_some(Verdict::Unauthorized);
+        assert_eq!(found, expected, "{path} {secret_below} {request}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_counts_as_plain_json() {
+    for (content_type, encoding, expected) in [
+        (Some("application/json"), None, true),
+        (Some("Application/JSON; charset=utf-8"), None, true),
+        (Some("application/json"), Some("identity"), true),
+        (Some("application/vnd.api+json"), None, true),
+        (Some("application/json"), Some("gzip"), false),
+        (Some("application/x-www-form-urlencoded"), None, false),
+        (Some("text/json"), None, false),
+        (Some("text/x+json"), None, false),
+        (Some("application/jsonp"), None, false),
+        (Some(""), None, false),
+        (None, None, false),
+    ] {
+        let heads = [("content-type", content_type), ("content-encoding", encoding)];
+        let request = heads.into_iter().fold(Request::post("/hook"), |request, (name, value)| {
+            if let Some(value) = value { request.header(name, value) } else { request }
+        });
+        let upload = Upload(expected.then(|| DOCUMENTED.into()));
+        let answer = open(Access::anyone()).oneshot(request.body(upload).expect("a request"));
+        let found = verdict(&answer.await.expect("an answer"));
+        let expected = if expected { Verdict::Fulfilled } else { Verdict::UnsupportedMediaType };
+        assert_eq!(found, expected, "{content_type:?} {encoding:?}");
+    }
 }

@@ -199,6 +199,22 @@ async fn what_cannot_be_read_is_skipped_and_counted() {
 }
 
 #[tokio::test]
+async fn a_payout_is_a_fulfilment_without_an_event() {
+    let text = r#"{"id":90,"amount":20,"unit":"credits","status":"pending","has_issues":true,
+        "promoter":{"id":234,"status":"active"},"campaign":{"name":"C"}}"#;
+    let pending = client(answers(200, &[], format!(" [ {text} ] "))).pending().await;
+    let [payout] = &pending.expect("a list").payouts[..] else { panic!("one payout") };
+    let body = format!(r#"{{"data":{text},"event":{{"type":"fulfilment_pending"}}}}"#);
+    let delivered = Fulfilment::decode(body).expect("a fulfilment");
+    assert_eq!(payout.as_bytes(), text);
+    assert_eq!((payout.id.get(), payout.has_issues), (90, true));
+    assert_eq!(format!("{payout:?}"), format!("{delivered:?}"));
+    let details = payout.details().expect("details");
+    assert_eq!(details.campaign.as_ref().and_then(|c| c.name.as_deref()), Some("C"));
+    assert_eq!(format!("{details:?}"), format!("{:?}", delivered.details().expect("details")));
+}
+
+#[tokio::test]
 async fn answers_that_are_no_list_are_typed_errors() {
     let long = "x".repeat(9_000);
     let large = vec![b' '; 9 << 20];
@@ -400,19 +416,32 @@ async fn completing_twice_is_harmless() {
 #[tokio::test]
 async fn the_answer_to_an_update_is_compared() {
     let completed = || payload(1).with("/data/status", "completed");
-    for (answer, expected) in [
+    let unreadable = || Error::Unreadable("it is not a payout");
+    let compared = [
         (payout(&payload(2).with("/data/status", "completed")), Error::Mismatch(Mismatch::Answer)),
         (payout(&payload(1)), Error::Mismatch(Mismatch::Answer)),
         (payout(&completed().amount(4)), Error::Mismatch(Mismatch::Answer)),
         (payout(&completed().promoter(8)), Error::Mismatch(Mismatch::Answer)),
-        (json!(null), Error::Unreadable("it is not a payout")),
-        (json!([payout(&completed())]), Error::Unreadable("it is not a payout")),
-    ] {
+        (json!(null), unreadable()),
+        (json!([payout(&completed())]), unreadable()),
+    ];
+    let compared = compared.map(|(answer, expected)| (Bytes::from(answer.to_string()), expected));
+    // As strict as the body of a delivery.
+    let refused: [&[u8]; 6] = [
+        b"{\"id\":1",
+        b"[\"\xff\"]",
+        b"1e400",
+        b"{\"id\":1,\"id\":1,\"amount\":3,\"unit\":\"credits\",\"promoter\":{\"id\":7}}",
+        b"{\"id\":1,\"unit\":\"credits\",\"promoter\":{\"id\":7}}",
+        b"{\"id\":1,\"amount\":3,\"unit\":\"credits\",\"promoter\":1e400}",
+    ];
+    let refused = refused.map(|answer| (Bytes::from_static(answer), unreadable()));
+    for (answer, expected) in compared.into_iter().chain(refused) {
         let list = json!([payout(&payload(1))]).to_string();
         let client = client(service_fn(move |request: Request<Full<Bytes>>| {
-            let body =
-                if request.method() == Method::PUT { answer.to_string() } else { list.clone() };
-            ready(Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(body)))))
+            let is_update = request.method() == Method::PUT;
+            let body = if is_update { answer.clone() } else { list.clone().into() };
+            ready(Ok::<_, Infallible>(Response::new(Full::new(body))))
         }));
         assert_eq!(client.complete(&fulfilment(payload(1))).await, Err(expected));
     }

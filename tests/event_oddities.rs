@@ -4,7 +4,7 @@
 //! has, left out, or sent besides: it must still decode, to the same fulfilment.
 
 use serde_json::Value;
-use tower_firstpromoter::event::{DecodeError, Fulfilment};
+use tower_firstpromoter::event::{Amount, DecodeError, Fulfilment};
 
 mod delivery;
 use delivery::{DOCUMENTED, documented};
@@ -198,4 +198,41 @@ fn depth_and_length_are_no_matter() {
     let body = replaced("/data/promoter/promotions", &long);
     let details = Fulfilment::decode(body).expect("a fulfilment").details().expect("details");
     assert_eq!(details.promoter.promotions.len(), 10_000);
+}
+
+/// An amount is neither rounded nor cut off.
+#[test]
+fn amounts_are_exact_or_none_at_all() {
+    for (text, expected) in [
+        ("3", Some("3")),
+        ("2.50", Some("2.50")),
+        ("-12", Some("-12")),
+        ("1.25E+2", Some("125")),
+        ("1e28", Some("10000000000000000000000000000")),
+        ("1e-28", Some("0.0000000000000000000000000001")),
+        ("25e-1", Some("2.5")),
+        ("79228162514264337593543950335", Some("79228162514264337593543950335")),
+        ("79228162514264337593543950336", None),
+        ("7.9228162514264337593543950335", Some("7.9228162514264337593543950335")),
+        ("7.9228162514264337593543950336", None),
+        ("0.12345678901234567890123456789", None),
+        ("1.9999999999999999999999999999999e0", None),
+        ("12345678901234567.12345678901e20", None),
+        ("1e29", None),
+        ("1e-29", None),
+        ("1.5e-4294967295", None),
+        ("1e9223372036854775807", None),
+        ("1.5e-9223372036854775808", None),
+        ("1e99999999999999999999", None),
+        ("1e", None),
+        ("1e1e1", None),
+        ("", None),
+        ("-", None),
+        ("+1", None),
+        ("1_000", None),
+        ("NaN", None),
+    ] {
+        let found = text.parse::<Amount>().ok().map(|amount| amount.to_string());
+        assert_eq!(found.as_deref(), expected, "{text}");
+    }
 }

@@ -1,5 +1,3 @@
-use std::{error::Error, fmt};
-
 use super::{Campaign, PromoterDetails, Reward, Timestamp};
 
 object! {
@@ -26,20 +24,10 @@ object! {
 /// The error of [`Fulfilment::details`](super::Fulfilment::details): a member occurs twice, or its
 /// name is not valid text.
 ///
-/// Members of another type are not an error: they read as `None`.
-///
-/// ```
-/// use tower_firstpromoter::event::Fulfilment;
-///
-/// let fulfilment = Fulfilment::decode(r#"{
-///     "event": { "type": "fulfilment_pending" },
-///     "data": { "id": 1, "amount": 3, "unit": "credits", "promoter": { "id": 7 }, "reward": { "id": 1, "id": 2 } }
-/// }"#)?; // it can still be fulfilled
-/// let error = fulfilment.details().unwrap_err();
-/// assert_eq!(error.to_string(), "the payload's details cannot be read: duplicate field `id`");
-/// # Ok::<(), tower_firstpromoter::event::DecodeError>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Members of another type are not an error: they read as `None`. The fulfilment can be fulfilled all
+/// the same.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the payload's details cannot be read: {0}")]
 pub struct InvalidDetails(Box<str>);
 
 impl From<serde_json::Error> for InvalidDetails {
@@ -49,11 +37,3 @@ impl From<serde_json::Error> for InvalidDetails {
         Self(text.split(" at line ").next().unwrap_or_default().into())
     }
 }
-
-impl fmt::Display for InvalidDetails {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the payload's details cannot be read: {}", self.0)
-    }
-}
-
-impl Error for InvalidDetails {}

@@ -1,18 +1,18 @@
-use std::{error::Error, fmt, str};
+use std::{borrow::Cow, fmt, str};
 
 use bytes::Bytes;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::{
-    Amount, Details, FulfilmentId, InvalidDetails, Promoter, PromoterId, Timestamp, Unit,
+    Amount, Details, FulfilmentId, InvalidDetails, Promoter, Timestamp, Unit,
     lenient::{self, Member, Scalar},
 };
 
 /// A fulfilment, as a handler receives it: `data` of the payload, with its `event`.
 ///
 /// ```
-/// use tower_firstpromoter::event::{Fulfilment, Unit};
+/// use tower_firstpromoter::event::{DecodeError, Fulfilment, Status, Unit};
 ///
 /// let fulfilment = Fulfilment::decode(r#"{
 ///     "event": { "id": 13007875, "type": "fulfilment_pending" },
@@ -23,8 +23,13 @@ use super::{
 /// assert_eq!(fulfilment.amount.whole(), Some(3));
 /// assert_eq!(fulfilment.promoter.cust_id, None); // "" means unknown
 /// assert_eq!(fulfilment.event.id, Some(13007875));
+/// assert_eq!(fulfilment.status, Status::from("pending"));
 /// assert_eq!(fulfilment.idempotency_key(), "firstpromoter-fulfilment-2429153");
-/// # Ok::<(), tower_firstpromoter::event::DecodeError>(())
+/// assert!(fulfilment.as_bytes().starts_with(b"{")); // all of it
+///
+/// let error = Fulfilment::decode(r#"{ "event": { "type": "fulfilment_pending" } }"#).unwrap_err();
+/// assert_eq!(error, DecodeError::NotAFulfilment("data is missing"));
+/// # Ok::<(), DecodeError>(())
 /// ```
 ///
 /// `Debug` shows what is needed to follow a fulfilment through a log: no secret, nothing personal
@@ -63,14 +68,8 @@ pub struct Event {
 }
 
 open_set! {
-    /// `data.status`: how far FirstPromoter itself is with the fulfilment.
-    ///
-    /// ```
-    /// use tower_firstpromoter::event::Status;
-    ///
-    /// assert_eq!(Status::from("completed"), Status::Completed);
-    /// assert_eq!(Status::from("on_hold").as_str(), "on_hold");
-    /// ```
+    /// `data.status`: how far FirstPromoter itself is with the fulfilment. [`Fulfilment`] has an
+    /// example.
     pub enum Status {
         /// Also if the payload has no text for it, because the event's type says the same.
         Pending = "pending",
@@ -84,7 +83,8 @@ open_set! {
 impl Fulfilment {
     /// Decodes the body of a delivery.
     ///
-    /// A [`Webhook`](crate::Webhook) does this itself; it is public for tests of handlers.
+    /// A [`Webhook`](crate::Webhook) does this itself; it is public for tests of handlers. See
+    /// [`Fulfilment`] for an example.
     ///
     /// # Errors
     ///
@@ -123,19 +123,32 @@ impl Fulfilment {
     /// If one of these members occurs twice.
     ///
     /// ```
-    /// # use tower_firstpromoter::event::Fulfilment;
-    /// let fulfilment = Fulfilment::decode(r#"{
+    /// # use tower_firstpromoter::event::{Fulfilment, RewardKind, Secret, Unit};
+    /// let details = Fulfilment::decode(r#"{
     ///     "event": { "type": "fulfilment_pending" },
     ///     "data": {
-    ///         "id": 1, "amount": 3, "unit": "credits", "promoter": { "id": 7, "auth_token": "2-5P1Shf" },
+    ///         "id": 1, "amount": 3, "unit": "credits", "created_at": "2023-08-23T11:06:02.663Z",
+    ///         "promoter": {
+    ///             "id": 7, "auth_token": "2-5P1Shf",
+    ///             "current_balance": { "credits": -150.5 }, "profile": { "first_name": "Ann" }
+    ///         },
+    ///         "reward": { "type": "per_referral", "amount": null },
     ///         "campaign": { "name": "Friends", "color": [7] }
     ///     }
-    /// }"#)?;
-    /// let details = fulfilment.details()?;
+    /// }"#)?
+    /// .details()?;
+    ///
+    /// assert_eq!(details.created_at.unwrap().as_str(), "2023-08-23T11:06:02.663Z");
+    /// assert_eq!(details.reward.unwrap().kind, Some(RewardKind::PerReferral));
     /// let campaign = details.campaign.unwrap();
     /// assert_eq!(campaign.name.as_deref(), Some("Friends"));
     /// assert_eq!(campaign.color, None); // not a text, so treated as missing
-    /// assert_eq!(format!("{:?}", details.promoter.auth_token), "Some([redacted])");
+    ///
+    /// let promoter = details.promoter;
+    /// assert_eq!(format!("{:?}", promoter.auth_token), "Some([redacted])");
+    /// assert_eq!(promoter.profile.unwrap().first_name.as_ref().map(Secret::expose), Some("Ann"));
+    /// let balances = promoter.current_balance.unwrap();
+    /// assert_eq!(balances.get(&Unit::Credits).unwrap().to_string(), "-150.5");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn details(&self) -> Result<Details, InvalidDetails> {
@@ -153,16 +166,8 @@ impl Fulfilment {
         Ok(details.unwrap_or_default())
     }
 
-    /// Returns the body exactly as it came. It includes secrets: keep it out of logs and tables.
-    ///
-    /// ```
-    /// # use tower_firstpromoter::event::Fulfilment;
-    /// # let body = r#"{"event":{"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7},"new":true}}"#;
-    /// let fulfilment = Fulfilment::decode(body)?;
-    /// let all: serde_json::Value = serde_json::from_slice(fulfilment.as_bytes()).unwrap();
-    /// assert_eq!(all["data"]["new"], true);
-    /// # Ok::<(), tower_firstpromoter::event::DecodeError>(())
-    /// ```
+    /// Returns the body exactly as it came. It includes secrets: keep it out of logs and tables. See
+    /// [`Fulfilment`] for an example.
     pub fn as_bytes(&self) -> &Bytes {
         &self.bytes
     }
@@ -170,7 +175,7 @@ impl Fulfilment {
     /// Returns the idempotency key for calls to other services, such as Stripe.
     ///
     /// It is the same for every delivery of this fulfilment. With several FirstPromoter accounts,
-    /// prefix it with the account: ids are unique within one.
+    /// prefix it with the account: ids are unique within one. See [`Fulfilment`] for an example.
     pub fn idempotency_key(&self) -> String {
         format!("firstpromoter-fulfilment-{}", self.id)
     }
@@ -190,19 +195,12 @@ impl fmt::Debug for Fulfilment {
     }
 }
 
-/// The error of [`Fulfilment::decode`].
-///
-/// ```
-/// use tower_firstpromoter::event::{DecodeError, Fulfilment};
-///
-/// let without_data = r#"{ "event": { "type": "fulfilment_pending" } }"#;
-/// let error = Fulfilment::decode(without_data).unwrap_err();
-/// assert_eq!(error, DecodeError::NotAFulfilment("data is missing"));
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The error of [`Fulfilment::decode`]. [`Fulfilment`] has an example.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
     /// The body is not JSON.
+    #[error("the body is not JSON (line {line} column {column})")]
     NotJson {
         /// The line at which reading stopped, from 1.
         line: usize,
@@ -210,33 +208,21 @@ pub enum DecodeError {
         column: usize,
     },
     /// The body is an event of another type.
+    #[error("event.type is not `fulfilment_pending`")]
     OtherEvent,
     /// A required member is missing or invalid; the text says which.
+    #[error("{0}")]
     NotAFulfilment(&'static str),
 }
 use DecodeError::NotAFulfilment;
-
-const TWICE: DecodeError = NotAFulfilment("a member occurs twice");
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotJson { line, column } => {
-                write!(f, "the body is not JSON (line {line} column {column})")
-            }
-            Self::OtherEvent => f.write_str("event.type is not `fulfilment_pending`"),
-            NotAFulfilment(problem) => f.write_str(problem),
-        }
-    }
-}
-
-impl Error for DecodeError {}
 
 /// Parses a body that is an object.
 fn members<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, DecodeError> {
     let problem = match str::from_utf8(body).map(lenient::members) {
         Ok(Ok(Some(members))) => return Ok(members),
-        Ok(Err(error)) if error.is_data() => return Err(TWICE),
+        Ok(Err(error)) if error.is_data() => {
+            return Err(NotAFulfilment("a member occurs twice"));
+        }
         Ok(Ok(None)) => "the body is not an object",
         // The parser refuses some numbers and strings; those in members are never parsed.
         _ => "data or data.promoter is not an object",
@@ -306,52 +292,11 @@ struct PromoterMembers<'a> {
     cust_id: Scalar<'a>,
 }
 
-impl EventMembers<'_> {
-    fn into_event(self) -> Result<Event, DecodeError> {
-        match self.kind {
-            Scalar::Text(kind) if kind == "fulfilment_pending" => {}
-            Scalar::Text(kind) if !kind.is_empty() => return Err(DecodeError::OtherEvent),
-            kind if kind.is_absent() => return Err(NotAFulfilment("event.type is missing")),
-            _ => return Err(NotAFulfilment("event.type is not a text")),
-        }
-        Ok(Event { id: self.id.into(), created_at: self.created_at.into() })
-    }
-}
-
-impl Data<'_> {
-    fn into_fulfilment(self, event: Event) -> Result<Fulfilment, DecodeError> {
-        let promoter = self.promoter.unwrap_or_default();
-        Ok(Fulfilment {
-            id: FulfilmentId::from(required::<u64>(
-                self.id,
-                "data.id is missing",
-                "data.id is not a whole number",
-            )?),
-            amount: required(self.amount, "data.amount is missing", "data.amount is not a number")?,
-            unit: match self.unit {
-                Scalar::Text(unit) if !unit.is_empty() => Unit::from(&*unit),
-                unit if unit.is_absent() => return Err(NotAFulfilment("data.unit is missing")),
-                _ => return Err(NotAFulfilment("data.unit is not a text")),
-            },
-            promoter: Promoter {
-                id: PromoterId::from(required::<u64>(
-                    promoter.id,
-                    "data.promoter.id is missing",
-                    "data.promoter.id is not a whole number",
-                )?),
-                email: promoter.email.into(),
-                cust_id: promoter.cust_id.into(),
-            },
-            status: match self.status {
-                Scalar::Text(status) if !status.is_empty() => Status::from(&*status),
-                _ => Status::Pending,
-            },
-            has_issues: Option::from(self.has_issues).unwrap_or(false),
-            event,
-            bytes: Bytes::new(),
-            is_payout: false,
-        })
-    }
+/// Reads a required member, or tells whether it is missing or of another type.
+macro_rules! required {
+    ($member:expr, $name:literal, $kind:literal) => {
+        required($member, concat!($name, " is missing"), concat!($name, " is not ", $kind))
+    };
 }
 
 fn required<'a, T>(
@@ -366,39 +311,37 @@ where
     Option::from(member).ok_or(problem)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PAYOUT: &[u8] = br#" {"id":90,"amount":20,"unit":"credits","status":"completed",
-        "promoter":{"id":234,"status":"active"},"campaign":{"name":"C"}} "#;
-
-    #[test]
-    fn a_payout_is_the_same_without_an_event() {
-        let payout = Fulfilment::from_payout(PAYOUT.into()).expect("a payout");
-        let text = str::from_utf8(PAYOUT).expect("text");
-        let body = format!(r#"{{"data":{text},"event":{{"type":"fulfilment_pending"}}}}"#);
-        let delivered = Fulfilment::decode(body).expect("a fulfilment");
-        assert_eq!(payout.as_bytes(), PAYOUT);
-        assert_eq!((payout.id.get(), &payout.status), (90, &Status::Completed));
-        assert_eq!(format!("{payout:?}"), format!("{delivered:?}"));
-        let details = payout.details().expect("details");
-        assert_eq!(details.campaign.as_ref().and_then(|c| c.name.as_deref()), Some("C"));
-        assert_eq!(format!("{details:?}"), format!("{:?}", delivered.details().expect("details")));
-    }
-
-    #[test]
-    fn a_payout_is_as_strict() {
-        for (bytes, error) in [
-            (&b"{\"id\":1"[..], DecodeError::NotJson { line: 1, column: 7 }),
-            (b"[\"\xff\"]", DecodeError::NotJson { line: 1, column: 2 }),
-            (b"1e400", NotAFulfilment("the body is not an object")),
-            (b"{\"id\":1,\"id\":1}", TWICE),
-            (b"{\"id\":1}", NotAFulfilment("data.amount is missing")),
-            (b"{\"promoter\":1e400}", NotAFulfilment("data or data.promoter is not an object")),
-        ] {
-            let bytes = Bytes::from_static(bytes);
-            assert_eq!(Fulfilment::from_payout(bytes.clone()).err(), Some(error), "{bytes:?}");
+impl EventMembers<'_> {
+    fn into_event(self) -> Result<Event, DecodeError> {
+        let kind: Cow<'_, str> = required!(self.kind, "event.type", "a text")?;
+        if kind != "fulfilment_pending" {
+            return Err(DecodeError::OtherEvent);
         }
+        Ok(Event { id: self.id.into(), created_at: self.created_at.into() })
+    }
+}
+
+impl Data<'_> {
+    fn into_fulfilment(self, event: Event) -> Result<Fulfilment, DecodeError> {
+        let promoter = self.promoter.unwrap_or_default();
+        let status: Option<Cow<'_, str>> = self.status.into();
+        Ok(Fulfilment {
+            id: required!(self.id, "data.id", "a whole number")?,
+            amount: required!(self.amount, "data.amount", "a number")?,
+            unit: {
+                let unit: Cow<'_, str> = required!(self.unit, "data.unit", "a text")?;
+                Unit::from(&*unit)
+            },
+            promoter: Promoter {
+                id: required!(promoter.id, "data.promoter.id", "a whole number")?,
+                email: promoter.email.into(),
+                cust_id: promoter.cust_id.into(),
+            },
+            status: status.map_or(Status::Pending, |status| Status::from(&*status)),
+            has_issues: Option::from(self.has_issues).unwrap_or(false),
+            event,
+            bytes: Bytes::new(),
+            is_payout: false,
+        })
     }
 }

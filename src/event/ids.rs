@@ -1,17 +1,12 @@
-use std::{error::Error, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
+
+use super::lenient::Scalar;
 
 /// The error of parsing an id, which is a whole number of at most 64 bits. See [`FulfilmentId`] for
 /// an example.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an id is a whole number of at most 64 bits, written in digits only")]
 pub struct InvalidId(());
-
-impl fmt::Display for InvalidId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an id is a whole number of at most 64 bits, written in digits only")
-    }
-}
-
-impl Error for InvalidId {}
 
 /// Parses digits; `parse` alone would take a leading `+`.
 pub(super) fn parse(text: &str) -> Option<u64> {
@@ -50,6 +45,12 @@ macro_rules! id {
                 self.0.fmt(f)
             }
         }
+
+        impl From<Scalar<'_>> for Option<$name> {
+            fn from(value: Scalar<'_>) -> Self {
+                Option::<u64>::from(value).map($name)
+            }
+        }
     };
 }
 
@@ -72,12 +73,7 @@ id! {
 }
 
 id! {
-    /// `data.promoter.id`: who earned it, by FirstPromoter's own id.
-    ///
-    /// ```
-    /// use tower_firstpromoter::event::PromoterId;
-    ///
-    /// assert_eq!(PromoterId::from(5272969).get(), 5272969);
-    /// ```
+    /// `data.promoter.id`: who earned it, by FirstPromoter's own id. See [`FulfilmentId`] for an
+    /// example.
     PromoterId
 }

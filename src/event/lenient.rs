@@ -52,14 +52,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
     }
 }
 
-impl Scalar<'_> {
+impl<'a> Scalar<'a> {
     /// Text and numbers as they were sent; `""` is unknown.
-    pub(super) fn into_text(self) -> Option<Box<str>> {
+    pub(super) fn into_text(self) -> Option<Cow<'a, str>> {
         match self {
-            Self::Text(text) if text.is_empty() => None,
-            Self::Text(text) => Some(text.into()),
-            Self::Number(number) => Some(number.into()),
-            _ => None,
+            Self::Number(number) => Some(Cow::Borrowed(number)),
+            text => text.into(),
         }
     }
 
@@ -73,20 +71,26 @@ impl Scalar<'_> {
     }
 }
 
+/// Text only, unlike [`Scalar::into_text`].
+impl<'a> From<Scalar<'a>> for Option<Cow<'a, str>> {
+    fn from(value: Scalar<'a>) -> Self {
+        match value {
+            Scalar::Text(text) if !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+}
+
 impl From<Scalar<'_>> for Option<String> {
     fn from(value: Scalar<'_>) -> Self {
-        value.into_text().map(String::from)
+        value.into_text().map(Cow::into_owned)
     }
 }
 
 /// A whole number, or a string of its digits.
 impl From<Scalar<'_>> for Option<u64> {
     fn from(value: Scalar<'_>) -> Self {
-        match value {
-            Scalar::Number(number) => ids::parse(number),
-            Scalar::Text(text) => ids::parse(&text),
-            _ => None,
-        }
+        ids::parse(&value.into_text()?)
     }
 }
 
@@ -151,6 +155,14 @@ where
 
 struct MembersVisitor<T>(PhantomData<T>);
 
+macro_rules! ignored {
+    ($($visit:ident($value:ty)),*) => {
+        $(fn $visit<E>(self, _: $value) -> Result<Option<T>, E> {
+            Ok(None)
+        })*
+    };
+}
+
 impl<'de, T: Deserialize<'de>> Visitor<'de> for MembersVisitor<T> {
     type Value = Option<T>;
 
@@ -167,25 +179,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for MembersVisitor<T> {
         Ok(None)
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Option<T>, E> {
-        Ok(None)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Option<T>, E> {
-        Ok(None)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Option<T>, E> {
-        Ok(None)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Option<T>, E> {
-        Ok(None)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Option<T>, E> {
-        Ok(None)
-    }
+    ignored! { visit_str(&str), visit_u64(u64), visit_i64(i64), visit_f64(f64), visit_bool(bool) }
 
     fn visit_unit<E>(self) -> Result<Option<T>, E> {
         Ok(None)

@@ -37,20 +37,7 @@ impl fmt::Debug for Promoter {
 
 object! {
     /// The members of `data.promoter` beyond [`Promoter`], decoded by
-    /// [`Fulfilment::details`](super::Fulfilment::details).
-    ///
-    /// ```
-    /// use tower_firstpromoter::event::{PromoterDetails, Secret};
-    ///
-    /// let promoter: PromoterDetails = serde_json::from_str(
-    ///     r#"{"profile": {"first_name": "Ann", "last_name": ""}, "promotions": [{"campaign_id": 7}, null]}"#,
-    /// )?;
-    /// let profile = promoter.profile.unwrap();
-    /// assert_eq!(profile.first_name.as_ref().map(Secret::expose), Some("Ann"));
-    /// assert!(!format!("{profile:?}").contains("Ann"));
-    /// assert_eq!(promoter.promotions[0].campaign_id, Some(7));
-    /// # Ok::<(), serde_json::Error>(())
-    /// ```
+    /// [`Fulfilment::details`](super::Fulfilment::details), which has an example.
     pub struct PromoterDetails {
         /// `active`, `pending`, `blocked` and others; absent in old payloads.
         pub status: Option<String>,
@@ -90,17 +77,7 @@ object! {
 }
 
 /// A balance for each unit. Values may be negative; rely on the application's own records instead.
-///
-/// ```
-/// use tower_firstpromoter::event::{Balances, Unit};
-///
-/// let balances: Balances = serde_json::from_str(r#"{"credits": -150.5, "cash": 882}"#)?;
-/// assert_eq!(balances.get(&Unit::Credits).unwrap().to_string(), "-150.5");
-/// assert_eq!(balances.get(&Unit::Points), None);
-/// let units: Vec<&str> = balances.iter().map(|(unit, _)| unit).collect();
-/// assert_eq!(units, ["cash", "credits"]);
-/// # Ok::<(), serde_json::Error>(())
-/// ```
+/// [`Fulfilment::details`](super::Fulfilment::details) has an example.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Balances(BTreeMap<Box<str>, Amount>);
 
@@ -126,7 +103,7 @@ impl<'de> Deserialize<'de> for Balances {
 
 object! {
     /// `promoter.profile`. All of its texts are personal, so each is a [`Secret`].
-    /// [`PromoterDetails`] has an example.
+    /// [`Fulfilment::details`](super::Fulfilment::details) has an example.
     pub struct Profile {
         /// The profile's id.
         pub id: Option<u64>,
@@ -158,7 +135,7 @@ object! {
 }
 
 object! {
-    /// A promoter's membership in one campaign. [`PromoterDetails`] has an example.
+    /// A promoter's membership in one campaign, in [`PromoterDetails::promotions`].
     pub struct Promotion {
         /// The promotion's id.
         pub id: Option<u64>,

@@ -6,15 +6,7 @@ object! {
     ///
     /// Its `amount` is `null` or `0` and never the quantity to fulfil; that is
     /// [`Fulfilment::amount`](super::Fulfilment::amount).
-    ///
-    /// ```
-    /// use tower_firstpromoter::event::{Reward, RewardKind};
-    ///
-    /// let rule: Reward = serde_json::from_str(r#"{"type": "per_referral", "per_of_sale": 35, "amount": null}"#)?;
-    /// assert_eq!(rule.kind, Some(RewardKind::PerReferral));
-    /// assert_eq!(rule.amount, None);
-    /// # Ok::<(), serde_json::Error>(())
-    /// ```
+    /// [`Fulfilment::details`](super::Fulfilment::details) has an example.
     pub struct Reward {
         /// The rule's own id.
         pub id: Option<u64>,
@@ -35,7 +27,7 @@ object! {
 }
 
 open_set! {
-    /// `reward.type`: what a rule pays for. [`Reward`] has an example.
+    /// `reward.type`: what a rule pays for. See [`Reward`].
     pub enum RewardKind {
         PerPromotion = "per_promotion",
         PerReferral = "per_referral",

@@ -38,6 +38,6 @@ impl fmt::Debug for Secret {
 
 impl From<Scalar<'_>> for Option<Secret> {
     fn from(value: Scalar<'_>) -> Self {
-        value.into_text().map(Secret)
+        value.into_text().map(Secret::from)
     }
 }

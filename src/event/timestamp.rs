@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use super::lenient::Scalar;
 
@@ -6,13 +6,7 @@ use super::lenient::Scalar;
 ///
 /// Any library of dates parses it: `at.as_str().parse::<jiff::Timestamp>()`, or
 /// `chrono::DateTime::parse_from_rfc3339(at.as_str())`.
-///
-/// ```
-/// use tower_firstpromoter::event::Timestamp;
-///
-/// let at = Timestamp::from("2023-08-23T11:06:02.663Z");
-/// assert_eq!(at.as_str(), "2023-08-23T11:06:02.663Z");
-/// ```
+/// [`Fulfilment::details`](super::Fulfilment::details) has an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timestamp(Box<str>);
 
@@ -37,9 +31,6 @@ impl fmt::Display for Timestamp {
 
 impl From<Scalar<'_>> for Option<Timestamp> {
     fn from(value: Scalar<'_>) -> Self {
-        match value {
-            Scalar::Text(text) if !text.is_empty() => Some(Timestamp(text.into())),
-            _ => None,
-        }
+        Option::<Cow<'_, str>>::from(value).map(Timestamp::from)
     }
 }

@@ -9,13 +9,14 @@ use crate::{BoxError, event::Fulfilment};
 /// `move |f| { let db = db.clone(); async move { .. } }`.
 ///
 /// ```
-/// use std::convert::Infallible;
 /// use tower_firstpromoter::{Outcome, event::Fulfilment, fulfil_fn};
+/// # async fn credit(_: &str) -> std::io::Result<()> { Ok(()) }
 ///
-/// let handler = fulfil_fn(|fulfilment: Fulfilment| async move {
-///     println!("{} {}", fulfilment.amount, fulfilment.unit);
-///     Ok::<_, Infallible>(Outcome::Pending)
-/// });
+/// let handler = fulfil_fn(async |fulfilment: Fulfilment| {
+///     credit(&fulfilment.idempotency_key()).await?; // does nothing the second time
+///     Ok::<_, std::io::Error>(Outcome::Fulfilled)
+/// })
+/// .idempotent();
 /// # let _ = handler;
 /// ```
 pub fn fulfil_fn<C, Fut, E>(closure: C) -> FulfilFn<C>
@@ -37,19 +38,7 @@ pub struct FulfilFn<C> {
 impl<C> FulfilFn<C> {
     /// Declares that a second call for the same fulfilment has no further effect, because the
     /// closure ensures it (by [`idempotency_key`](Fulfilment::idempotency_key), or a unique index).
-    /// A fulfilment in doubt then runs again.
-    ///
-    /// ```
-    /// use tower_firstpromoter::{Outcome, event::Fulfilment, fulfil_fn};
-    /// # async fn credit(_: &str) -> std::io::Result<()> { Ok(()) }
-    ///
-    /// let handler = fulfil_fn(|fulfilment: Fulfilment| async move {
-    ///     credit(&fulfilment.idempotency_key()).await?; // does nothing the second time
-    ///     Ok::<_, std::io::Error>(Outcome::Fulfilled)
-    /// })
-    /// .idempotent();
-    /// # let _ = handler;
-    /// ```
+    /// A fulfilment in doubt then runs again. See [`fulfil_fn`] for an example.
     #[must_use]
     pub fn idempotent(mut self) -> Self {
         self.idempotent = true;

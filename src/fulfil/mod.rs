@@ -4,7 +4,7 @@ mod attempt;
 mod fulfil_fn;
 mod in_flight;
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 
@@ -13,19 +13,7 @@ use crate::{BoxError, event::Fulfilment, observe::Observers, store::ExternalEffe
 pub use self::fulfil_fn::{FulfilFn, fulfil_fn};
 pub(crate) use self::in_flight::{Attempts, Ended, InFlight, Listener};
 
-/// What a handler did with a fulfilment.
-///
-/// ```
-/// use tower_firstpromoter::{Outcome, event::Unit};
-///
-/// fn outcome(unit: &Unit) -> Outcome {
-///     match unit {
-///         Unit::Credits => Outcome::Fulfilled, // after the credits are in the database
-///         _ => Outcome::Pending,
-///     }
-/// }
-/// # assert_eq!(outcome(&Unit::Cash), Outcome::Pending);
-/// ```
+/// What a handler did with a fulfilment. [`Fulfil`] has an example.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub enum Outcome {
@@ -48,7 +36,10 @@ pub enum Outcome {
 /// ```
 /// use tower_firstpromoter::{Fulfil, Outcome, event::{Fulfilment, Unit}};
 /// # struct Db;
-/// # impl Db { async fn add_months(&self, _: &str, _: u64) -> Result<(), std::io::Error> { Ok(()) } }
+/// # impl Db {
+/// #     async fn add_months(&self, _: &str, _: u64, _: &str) -> Result<(), std::io::Error> { Ok(()) }
+/// #     async fn has(&self, _: &str) -> Result<bool, std::io::Error> { Ok(true) }
+/// # }
 ///
 /// struct FreeMonths { db: Db }
 ///
@@ -58,11 +49,15 @@ pub enum Outcome {
 ///     async fn fulfil(&self, fulfilment: Fulfilment) -> Result<Outcome, Self::Error> {
 ///         match (&fulfilment.unit, fulfilment.amount.whole(), &fulfilment.promoter.cust_id) {
 ///             (Unit::FreeMonths, Some(months @ 1..), Some(user)) => {
-///                 self.db.add_months(user, months).await?;
+///                 self.db.add_months(user, months, &fulfilment.idempotency_key()).await?;
 ///                 Ok(Outcome::Fulfilled)
 ///             }
 ///             _ => Ok(Outcome::Pending),
 ///         }
+///     }
+///
+///     async fn was_fulfilled(&self, fulfilment: &Fulfilment) -> Result<Option<bool>, Self::Error> {
+///         Ok(Some(self.db.has(&fulfilment.idempotency_key()).await?))
 ///     }
 /// }
 /// ```
@@ -104,31 +99,7 @@ pub trait Fulfil: Send + Sync + 'static {
     /// Called at the next delivery. `Some(true)` is recorded and answered with `200`; `Some(false)`
     /// calls [`fulfil`](Fulfil::fulfil) again; `None`, the default, is answered with `500` until an
     /// operator [resolves](crate::store::Store::resolve) the doubt. A handler that is idempotent
-    /// returns `Some(false)`.
-    ///
-    /// ```
-    /// use tower_firstpromoter::{Fulfil, Outcome, event::Fulfilment};
-    /// # struct Db;
-    /// # impl Db {
-    /// #     async fn add(&self, _: &str) -> Result<(), std::io::Error> { Ok(()) }
-    /// #     async fn has(&self, _: &str) -> Result<bool, std::io::Error> { Ok(true) }
-    /// # }
-    ///
-    /// struct Months { db: Db }
-    ///
-    /// impl Fulfil for Months {
-    ///     type Error = std::io::Error;
-    ///
-    ///     async fn fulfil(&self, fulfilment: Fulfilment) -> Result<Outcome, Self::Error> {
-    ///         self.db.add(&fulfilment.idempotency_key()).await?;
-    ///         Ok(Outcome::Fulfilled)
-    ///     }
-    ///
-    ///     async fn was_fulfilled(&self, fulfilment: &Fulfilment) -> Result<Option<bool>, Self::Error> {
-    ///         Ok(Some(self.db.has(&fulfilment.idempotency_key()).await?))
-    ///     }
-    /// }
-    /// ```
+    /// returns `Some(false)`. See [`Fulfil`] for an example.
     ///
     /// # Errors
     ///
@@ -145,18 +116,12 @@ pub trait Fulfil: Send + Sync + 'static {
 impl<F: Fulfil> Fulfil for Arc<F> {
     type Error = F::Error;
 
-    fn fulfil(
-        &self,
-        fulfilment: Fulfilment,
-    ) -> impl Future<Output = Result<Outcome, Self::Error>> + Send {
-        F::fulfil(self, fulfilment)
+    async fn fulfil(&self, fulfilment: Fulfilment) -> Result<Outcome, F::Error> {
+        F::fulfil(self, fulfilment).await
     }
 
-    fn was_fulfilled(
-        &self,
-        fulfilment: &Fulfilment,
-    ) -> impl Future<Output = Result<Option<bool>, Self::Error>> + Send {
-        F::was_fulfilled(self, fulfilment)
+    async fn was_fulfilled(&self, fulfilment: &Fulfilment) -> Result<Option<bool>, F::Error> {
+        F::was_fulfilled(self, fulfilment).await
     }
 }
 
@@ -173,16 +138,17 @@ impl<F: Fulfil> Fulfil for Arc<F> {
 /// Every [`Fulfil`] is a `FulfilIn` of a journal's `Tx`, which carries no effect.
 ///
 /// ```
-/// use tower_firstpromoter::{FulfilIn, Outcome, event::Fulfilment};
+/// use tower_firstpromoter::{BoxError, FulfilIn, Outcome, event::Fulfilment};
 /// # struct Tx(Vec<u64>);
 ///
 /// struct Credits;
 ///
 /// impl FulfilIn<Tx> for Credits {
-///     type Error = std::convert::Infallible;
+///     type Error = BoxError;
 ///
-///     async fn fulfil_in(&self, fulfilment: Fulfilment, tx: &mut Tx) -> Result<Outcome, Self::Error> {
-///         tx.0.push(fulfilment.id.get()); // an `INSERT` or `UPDATE` of the application's own tables
+///     async fn fulfil_in(&self, fulfilment: Fulfilment, tx: &mut Tx) -> Result<Outcome, BoxError> {
+///         let credits = fulfilment.amount.whole().ok_or("half a credit")?;
+///         tx.0.push(credits); // an `INSERT` or `UPDATE` of the application's own tables
 ///         Ok(Outcome::Fulfilled)
 ///     }
 /// }
@@ -201,16 +167,9 @@ pub trait FulfilIn<Tx>: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// What was written through `tx` is undone.
-    ///
-    /// # Panics
-    ///
-    /// Caught and answered with `500`. What was written through `tx` is undone.
-    ///
-    /// # Cancel safety
-    ///
-    /// The future is dropped after [`Webhook::attempt_within`](crate::Webhook::attempt_within); what
-    /// was written through `tx` is undone.
+    /// What was written through `tx` is undone, as it is after a panic, which is caught, and after
+    /// [`Webhook::attempt_within`](crate::Webhook::attempt_within), when the future is dropped. The
+    /// answer is `500`.
     fn fulfil_in(
         &self,
         fulfilment: Fulfilment,
@@ -236,19 +195,12 @@ pub trait FulfilIn<Tx>: Send + Sync + 'static {
 impl<F: Fulfil, Tx: ExternalEffects + Send> FulfilIn<Tx> for F {
     type Error = F::Error;
 
-    fn fulfil_in(
-        &self,
-        fulfilment: Fulfilment,
-        _: &mut Tx,
-    ) -> impl Future<Output = Result<Outcome, Self::Error>> + Send {
-        self.fulfil(fulfilment)
+    async fn fulfil_in(&self, fulfilment: Fulfilment, _: &mut Tx) -> Result<Outcome, F::Error> {
+        self.fulfil(fulfilment).await
     }
 
-    fn was_fulfilled(
-        &self,
-        fulfilment: &Fulfilment,
-    ) -> impl Future<Output = Result<Option<bool>, Self::Error>> + Send {
-        Fulfil::was_fulfilled(self, fulfilment)
+    async fn was_fulfilled(&self, fulfilment: &Fulfilment) -> Result<Option<bool>, F::Error> {
+        Fulfil::was_fulfilled(self, fulfilment).await
     }
 }
 
@@ -265,14 +217,4 @@ pub(crate) struct AttemptSettings {
     pub(crate) attempt_within: Duration,
     pub(crate) confirm: Option<Arc<dyn Confirm>>,
     pub(crate) observers: Observers,
-}
-
-impl fmt::Debug for AttemptSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AttemptSettings")
-            .field("attempt_within", &self.attempt_within)
-            .field("confirm", &self.confirm.is_some())
-            .field("observers", &self.observers)
-            .finish()
-    }
 }

@@ -11,16 +11,7 @@ use crate::webhook::ReplyBody;
 
 pin_project! {
     /// Response body of [`Intercept`](super::Intercept): the application's own, or a webhook's
-    /// answer.
-    ///
-    /// ```
-    /// use http_body::Body;
-    /// use tower_firstpromoter::intercept::ResponseBody;
-    ///
-    /// fn error_of<B: Body<Data = bytes::Bytes>>(body: &ResponseBody<B>) -> Option<B::Error> {
-    ///     None::<<ResponseBody<B> as Body>::Error> // the application's error stays its own
-    /// }
-    /// ```
+    /// answer. Its error is the application's. [`Webhook::at`](crate::Webhook::at) has an example.
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]

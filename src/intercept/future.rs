@@ -17,7 +17,8 @@ use super::{OtherEvents, ResponseBody};
 use crate::webhook::Delivered;
 
 pin_project! {
-    /// Response future of [`Intercept`](super::Intercept), which has an example.
+    /// Response future of [`Intercept`](super::Intercept). [`Webhook::at`](crate::Webhook::at) has an
+    /// example.
     ///
     /// # Cancel safety
     ///

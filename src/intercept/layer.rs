@@ -33,13 +33,21 @@ impl Webhook {
     /// match.
     ///
     /// ```
-    /// use tower::{Layer, service_fn};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    /// # use std::convert::Infallible;
     /// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, store::MemoryStore};
-    /// # let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, std::convert::Infallible>(Outcome::Fulfilled));
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, Infallible>(Outcome::Fulfilled));
     /// # let webhook = Webhook::new(handler, MemoryStore::new(10), Access::query("key", "at least sixteen bytes")?);
-    /// # let app = service_fn(async |_: http::Request<String>| Ok::<_, std::convert::Infallible>(http::Response::new(String::new())));
+    ///
+    /// let app = service_fn(async |_| Ok::<_, Infallible>(http::Response::new("Hello".to_owned())));
     /// let app = webhook.at("/webhooks/firstpromoter").layer(app);
-    /// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
+    ///
+    /// let home = http::Request::get("/").body(String::new())?;
+    /// assert_eq!(app.clone().oneshot(home).await?.status(), 200);
+    /// let stranger = http::Request::post("/webhooks/firstpromoter").body(String::new())?;
+    /// assert_eq!(app.oneshot(stranger).await?.status(), 401);
+    /// # Ok(()) }
     /// ```
     #[track_caller]
     pub fn at(self, path: &str) -> InterceptLayer {

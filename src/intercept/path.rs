@@ -48,66 +48,23 @@ fn is_segment(rest: &str) -> bool {
 }
 
 fn never_matches(path: &str) -> Option<&'static str> {
-    if !path.starts_with('/') {
-        return Some("it must start with `/`");
-    }
-    if path.contains("//") {
-        return Some("it has two slashes in a row");
-    }
-    if path.contains(['?', '#']) {
-        return Some("it must have no query and no fragment");
-    }
-    if path.contains(['{', '}', '*', '<', '>']) || path.contains("/:") {
-        return Some("it is compared as it stands, without parameters and wildcards");
-    }
-    if path.split('/').any(|segment| segment == "." || segment == "..") {
-        return Some("clients resolve `.` and `..` before they send");
-    }
-    if path.bytes().any(|byte| !(0x21..=0x7e).contains(&byte))
-        || PathAndQuery::try_from(path).is_err()
-    {
-        return Some("it must be percent-encoded, as it comes over the wire");
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn matches_one_path_with_or_without_a_slash() {
-        for (path, secret_below, request, expected) in [
-            ("/hook", false, "/hook", true),
-            ("/hook", false, "/hook/", true),
-            ("/hook/", false, "/hook", true),
-            ("/hook", false, "/hook//", false),
-            ("/hook", false, "/hooks", false),
-            ("/hook", false, "/hook/secret", false),
-            ("/hook", false, "/Hook", false),
-            ("/hook", false, "/", false),
-            ("/hook", false, "*", false),
-            ("/", false, "/", true),
-            ("/", false, "/hook", false),
-            ("/h%6Fok", false, "/hook", false),
-            ("/hook", true, "/hook/secret", true),
-            ("/hook", true, "/hook/secret/", true),
-            ("/hook", true, "/hook", true),
-            ("/hook", true, "/hook/secret/more", false),
-            ("/hook", true, "/hooksecret", false),
-        ] {
-            let found = Path::new(path, secret_below).matches(request);
-            assert_eq!(found, expected, "{path} {secret_below} {request}");
-        }
-    }
-
-    #[test]
-    fn refuses_paths_that_never_match() {
-        for path in ["", "hook", "/a?b", "/a#b", "/{id}", "/*", "/:id", "/a/../b", "/a b", "/ä"] {
-            assert!(never_matches(path).is_some(), "{path}");
-        }
-        for path in ["/", "/a", "/a/b/", "/a%20b", "/.well-known/a", "/a:b"] {
-            assert_eq!(never_matches(path), None, "{path}");
-        }
-    }
+    let printable = path.bytes().all(|byte| (0x21..=0x7e).contains(&byte));
+    let problems = [
+        (!path.starts_with('/'), "it must start with `/`"),
+        (path.contains("//"), "it has two slashes in a row"),
+        (path.contains(['?', '#']), "it must have no query and no fragment"),
+        (
+            path.contains(['{', '}', '*', '<', '>']) || path.contains("/:"),
+            "it is compared as it stands, without parameters and wildcards",
+        ),
+        (
+            path.split('/').any(|segment| segment == "." || segment == ".."),
+            "clients resolve `.` and `..` before they send",
+        ),
+        (
+            !printable || PathAndQuery::try_from(path).is_err(),
+            "it must be percent-encoded, as it comes over the wire",
+        ),
+    ];
+    problems.into_iter().find_map(|(found, problem)| found.then_some(problem))
 }

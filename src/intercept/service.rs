@@ -8,26 +8,8 @@ use tower::Service;
 use super::{InterceptFuture, OtherEvents, Refuse, ResponseBody, path::Path};
 use crate::webhook::Webhook;
 
-/// An application with a webhook in front. Created by [`InterceptLayer`](super::InterceptLayer).
-///
-/// ```
-/// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_firstpromoter::intercept::Intercept;
-/// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, store::MemoryStore};
-/// # use std::convert::Infallible;
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, Infallible>(Outcome::Fulfilled));
-/// # let webhook = Webhook::new(handler, MemoryStore::new(10), Access::query("key", "at least sixteen bytes")?);
-///
-/// let app = service_fn(async |_| Ok::<_, Infallible>(http::Response::new("Hello".to_owned())));
-/// let app: Intercept<_> = webhook.at("/webhooks/firstpromoter").layer(app);
-///
-/// let home = http::Request::get("/").body(String::new())?;
-/// assert_eq!(app.clone().oneshot(home).await?.status(), 200);
-/// let stranger = http::Request::post("/webhooks/firstpromoter").body(String::new())?;
-/// assert_eq!(app.oneshot(stranger).await?.status(), 401);
-/// # Ok(()) }
-/// ```
+/// An application with a webhook in front. Created by [`InterceptLayer`](super::InterceptLayer);
+/// [`Webhook::at`] has an example.
 #[derive(Clone, Debug)]
 pub struct Intercept<S, P = Refuse> {
     pub(super) inner: S,

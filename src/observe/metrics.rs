@@ -97,17 +97,11 @@ impl Observer for Metrics {
 }
 
 /// A label must not have as many values as a sender likes.
-fn unit(info: Option<&DeliveryInfo>) -> &'static str {
-    let Some(info) = info else { return "none" };
-    match &info.unit {
-        Unit::FreeMonths => "free_months",
-        Unit::Credits => "credits",
-        Unit::Points => "points",
-        Unit::Cash => "cash",
-        Unit::DiscountPercent => "discount_per",
-        Unit::MoneyDiscount => "mon_discount",
-        Unit::Discount => "discount",
-        Unit::Other(_) => "other",
+fn unit(info: Option<&DeliveryInfo>) -> String {
+    match info.map(|info| &info.unit) {
+        None => "none".to_owned(),
+        Some(Unit::Other(_)) => "other".to_owned(),
+        Some(known) => known.as_str().to_owned(),
     }
 }
 

@@ -47,7 +47,7 @@ mod trace;
 
 use std::{
     any::Any,
-    fmt, mem,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
@@ -59,7 +59,6 @@ use crate::{
 };
 
 #[cfg(feature = "metrics")]
-#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub use self::metrics::Metrics;
 pub(crate) use self::trace::{Span, access_is_open};
 
@@ -77,12 +76,12 @@ pub(crate) use self::trace::{Span, access_is_open};
 /// static REFUSED: AtomicU64 = AtomicU64::new(0);
 ///
 /// let webhook = Webhook::new(handler, store, Access::query("key", "at least sixteen bytes")?)
-///     .observe(|event: &DeliveryEvent<'_>| {
-///         if let DeliveryEvent::Answered { verdict, .. } = event {
-///             if !verdict.status().is_success() {
-///                 REFUSED.fetch_add(1, Ordering::Relaxed);
-///             }
+///     .observe(|event: &DeliveryEvent<'_>| match event {
+///         DeliveryEvent::Answered { verdict, .. } if !verdict.status().is_success() => {
+///             REFUSED.fetch_add(1, Ordering::Relaxed);
 ///         }
+///         DeliveryEvent::InDoubt { info, reason, .. } => eprintln!("{}: {reason}", info.id),
+///         _ => {}
 ///     });
 /// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
 /// ```
@@ -189,16 +188,7 @@ pub enum DeliveryEvent<'a> {
     },
 }
 
-/// Identifies a fulfilment in a log.
-///
-/// ```
-/// use tower_firstpromoter::{event::Fulfilment, observe::DeliveryInfo};
-/// # let body = r#"{"event":{"id":9,"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7}}}"#;
-///
-/// let info = DeliveryInfo::from(&Fulfilment::decode(body)?);
-/// assert_eq!((info.id.get(), info.event_id), (1, Some(9)));
-/// # Ok::<(), tower_firstpromoter::event::DecodeError>(())
-/// ```
+/// Identifies a fulfilment in a log. See [`Observer`] for an example.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DeliveryInfo {
@@ -242,12 +232,6 @@ impl Observers {
         for observer in &self.0 {
             guarded(&|| observer.observe(event));
         }
-    }
-}
-
-impl fmt::Debug for Observers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} observers", self.0.len())
     }
 }
 

@@ -30,17 +30,14 @@ use std::{
 use crate::{BoxError, event::FulfilmentId};
 
 #[cfg(feature = "redb")]
-#[cfg_attr(docsrs, doc(cfg(feature = "redb")))]
 pub use self::redb::{RedbError, RedbStore, RedbTx};
 #[cfg(feature = "sqlite")]
-#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sqlite::{SqliteError, SqliteStore, SqliteTx};
 pub use self::{
     memory::{MemoryStore, MemoryTx},
     record::{Begin, Claim, End, InvalidNamespace, Record, State},
 };
 #[cfg(feature = "postgres")]
-#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub use self::{
     postgres::{PostgresError, PostgresStore, PostgresTx},
     postgres_journal::{PostgresJournal, PostgresJournalTx},
@@ -80,17 +77,19 @@ pub use self::{
 /// in a task of its own. A store keeps nothing of a delivery but what [`Claim`] holds.
 ///
 /// A store stands for one FirstPromoter account, whose ids are unique. The stores of this crate have
-/// `namespace` for applications with more than one.
+/// `namespace` for applications with more than one. Default: empty; the first account keeps that,
+/// because its records are not found in another namespace.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-/// use tower_firstpromoter::store::{Begin, Claim, End, MemoryStore, State, Store};
+/// use tower_firstpromoter::store::{Begin, Claim, End, ExternalEffects, MemoryStore, State, Store};
 /// # use tower_firstpromoter::event::Fulfilment;
 /// # let fulfilment = Fulfilment::decode(r#"{"event":{"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7}}}"#).unwrap();
 ///
 /// let store = MemoryStore::new(1_000);
 /// let claim = Claim::new(&fulfilment);
 /// let Ok(Begin::Run { tx, attempt: 1 }) = store.begin(&claim).await else { panic!() };
+/// let _: &dyn ExternalEffects = &tx; // of a journal
 /// assert!(matches!(store.begin(&claim).await, Ok(Begin::Busy)));
 /// assert_eq!(store.end(tx, End::InDoubt("a call timed out".into())).await, Ok(State::InDoubt));
 ///
@@ -156,14 +155,7 @@ pub trait Store: Clone + Send + Sync + 'static {
 /// Marks the `Tx` of a journal: it carries no effect of the handler, so every
 /// [`Fulfil`](crate::Fulfil) can run with it.
 ///
-/// Implement it for the `Tx` of your own [`Store`] only if that store is a journal.
-///
-/// ```
-/// use tower_firstpromoter::store::{ExternalEffects, MemoryTx};
-///
-/// fn is_journal<Tx: ExternalEffects>() {}
-/// is_journal::<MemoryTx>();
-/// ```
+/// Implement it for the `Tx` of your own [`Store`], which has an example, only if that is a journal.
 #[diagnostic::on_unimplemented(
     message = "a handler that implements `Fulfil` cannot run in the transaction `{Self}`",
     label = "use `PostgresJournal`, `RedbStore` or `MemoryStore`, or implement `FulfilIn<{Self}>`",

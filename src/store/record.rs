@@ -32,7 +32,7 @@ const LONGEST_NAMESPACE: usize = 200;
 /// assert_eq!(claim.attempt_within, Duration::from_secs(60));
 ///
 /// let record = Record::new(&claim, SystemTime::now());
-/// assert_eq!((record.state, record.attempts), (State::Started, 0));
+/// assert_eq!((record.state, record.state.as_str(), record.attempts), (State::Started, "started", 0));
 /// # Ok::<(), tower_firstpromoter::event::DecodeError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,11 +164,7 @@ impl Record {
     }
 }
 
-/// The state of a record.
-///
-/// ```
-/// assert_eq!(tower_firstpromoter::store::State::InDoubt.as_str(), "in_doubt");
-/// ```
+/// The state of a record. See [`Claim`] for an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {
@@ -185,7 +181,7 @@ pub enum State {
 }
 
 impl State {
-    /// Returns the state as the stores of this crate write it. See [`State`] for an example.
+    /// Returns the state as the stores of this crate write it. See [`Claim`] for an example.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Started => "started",

@@ -123,13 +123,11 @@ impl SqliteStore {
         Self { pool, namespace: "".into(), held: HeldSet::default(), queue: Arc::default() }
     }
 
-    /// Separates the fulfilments of several FirstPromoter accounts, whose ids may be the same.
-    /// Default: empty; the first account keeps that, because its records are not found in another
-    /// namespace. See [`SqliteStore`] for an example.
+    /// Separates the fulfilments of an account, as [`Store`] says. See [`SqliteStore`] for an example.
     ///
     /// # Errors
     ///
-    /// If it is longer than 200 bytes or has a control character.
+    /// See [`InvalidNamespace`].
     pub fn namespace(self, account: impl AsRef<str>) -> Result<Self, InvalidNamespace> {
         Ok(Self { namespace: record::namespace(account.as_ref())?, ..self })
     }

@@ -16,9 +16,8 @@ const SHORTEST: usize = 16;
 
 /// Authorizes deliveries.
 ///
-/// FirstPromoter does not sign these deliveries, so anyone who knows the URL could post one. What
-/// identifies the sender is a secret in the URL that was given to FirstPromoter, or a header that a
-/// proxy adds.
+/// FirstPromoter does not sign these deliveries. What identifies the sender is a secret in the URL that
+/// was given to FirstPromoter, or a header that a proxy adds.
 ///
 /// Secrets are compared in constant time; their length may show. Several may be live at once, so
 /// that one can be replaced without losing a delivery: accept the new one as well, change the URL
@@ -26,17 +25,22 @@ const SHORTEST: usize = 16;
 /// [no delivery uses it](crate::observe::DeliveryEvent::Answered) any more.
 ///
 /// ```
-/// use tower_firstpromoter::Access;
+/// use tower_firstpromoter::{Access, InvalidAccess};
 ///
 /// let access = Access::query("key", "the new secret, 2026")?.or_secret("the old secret, 2025")?;
-/// assert!(!format!("{access:?}").contains("secret, 20")); // `Debug` redacts
-/// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
+/// assert_eq!(format!("{access:?}"), "Query(\"key\", [redacted])");
+/// let basic = Access::basic("firstpromoter", "at least sixteen bytes")?;
+/// let proxied = Access::custom(|head| head.headers.contains_key("x-client-verified"));
+/// assert_eq!(Access::bearer("guess me").unwrap_err(), InvalidAccess::Short);
+/// # Ok::<(), InvalidAccess>(())
 /// ```
 ///
 /// # Errors
 ///
 /// Every constructor that takes a secret, and [`or_secret`](Access::or_secret), refuse one that has
 /// fewer than 16 bytes, begins or ends with white space, or can never arrive where it is expected.
+/// [`InvalidAccess`] lists the cases. [`anyone`](Access::anyone) and [`custom`](Access::custom) have no
+/// secret to add another one to.
 #[derive(Clone)]
 pub struct Access(Kind);
 
@@ -50,16 +54,12 @@ enum Kind {
 /// Where a secret is looked for.
 #[derive(Clone)]
 enum Place {
-    Query {
-        name: Box<str>,
-    },
+    /// In the parameter of this name.
+    Query(Box<str>),
     Bearer,
-    Basic {
-        user: Box<str>,
-    },
-    Header {
-        name: HeaderName,
-    },
+    /// As the password of this user.
+    Basic(Box<str>),
+    Header(HeaderName),
     SecretPath,
     #[cfg(feature = "hmac")]
     Signature,
@@ -69,11 +69,9 @@ impl Access {
     /// Expects a secret in the query: `https://example.com/webhooks/firstpromoter?key=SECRET`.
     ///
     /// The parameter must be there exactly once. Letters and digits need no escaping, as
-    /// `openssl rand -hex 24` prints them; a `+` means a space in a query. See [`Access`] for an example.
+    /// `openssl rand -hex 24` prints them; a `+` means a space in a query.
     ///
-    /// # Errors
-    ///
-    /// As [`Access`] says; also for an empty name.
+    /// See [`Access`] for its errors and an example.
     pub fn query(
         name: impl Into<Box<str>>,
         secret: impl AsRef<str>,
@@ -82,20 +80,12 @@ impl Access {
         if name.is_empty() {
             return Err(InvalidAccess::NoName);
         }
-        Self::with_secret(Place::Query { name }, secret.as_ref())
+        Self::with_secret(Place::Query(name), secret.as_ref())
     }
 
     /// Expects a header `Authorization: Bearer SECRET`.
     ///
-    /// # Errors
-    ///
-    /// As [`Access`] says; also for a secret that no header can carry.
-    ///
-    /// ```
-    /// # use tower_firstpromoter::Access;
-    /// let access = Access::bearer("at least sixteen bytes")?;
-    /// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
-    /// ```
+    /// See [`Access`] for its errors and an example.
     pub fn bearer(secret: impl AsRef<str>) -> Result<Self, InvalidAccess> {
         Self::with_secret(Place::Bearer, secret.as_ref())
     }
@@ -103,15 +93,7 @@ impl Access {
     /// Expects a user and a password in the URL: `https://USER:SECRET@example.com/webhooks/firstpromoter`,
     /// which arrives as HTTP Basic.
     ///
-    /// # Errors
-    ///
-    /// As [`Access`] says; also for control characters, and for a user with a colon.
-    ///
-    /// ```
-    /// # use tower_firstpromoter::Access;
-    /// let access = Access::basic("firstpromoter", "at least sixteen bytes")?;
-    /// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
-    /// ```
+    /// See [`Access`] for its errors and an example.
     pub fn basic(
         user: impl Into<Box<str>>,
         password: impl AsRef<str>,
@@ -120,24 +102,14 @@ impl Access {
         if user.contains(|c: char| c == ':' || c.is_control()) {
             return Err(InvalidAccess::User);
         }
-        Self::with_secret(Place::Basic { user }, password.as_ref())
+        Self::with_secret(Place::Basic(user), password.as_ref())
     }
 
     /// Expects a secret in a header of this name, which must be there exactly once.
     ///
-    /// # Errors
-    ///
-    /// As [`Access`] says; also for a secret that no header can carry.
-    ///
-    /// ```
-    /// # use tower_firstpromoter::Access;
-    /// use http::HeaderName;
-    ///
-    /// let access = Access::header(HeaderName::from_static("x-webhook-key"), "at least sixteen bytes")?;
-    /// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
-    /// ```
+    /// See [`Access`] for its errors and an example.
     pub fn header(name: HeaderName, secret: impl AsRef<str>) -> Result<Self, InvalidAccess> {
-        Self::with_secret(Place::Header { name }, secret.as_ref())
+        Self::with_secret(Place::Header(name), secret.as_ref())
     }
 
     /// Expects the secret as the path's last segment:
@@ -146,15 +118,7 @@ impl Access {
     /// For where queries are dropped or logged. [`Webhook::at`](crate::Webhook::at) is then given
     /// the path above it, here `/webhooks/firstpromoter`.
     ///
-    /// # Errors
-    ///
-    /// As [`Access`] says; also for a secret with `/`.
-    ///
-    /// ```
-    /// # use tower_firstpromoter::Access;
-    /// let access = Access::secret_path("at-least-sixteen-bytes")?;
-    /// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
-    /// ```
+    /// See [`Access`] for its errors and an example.
     pub fn secret_path(secret: impl AsRef<str>) -> Result<Self, InvalidAccess> {
         Self::with_secret(Place::SecretPath, secret.as_ref())
     }
@@ -166,51 +130,26 @@ impl Access {
     /// The body is read up to [`body_limit`](crate::Webhook::body_limit), and decoded only if the
     /// signature matches.
     ///
-    /// # Errors
-    ///
-    /// As [`Access`] says.
-    ///
-    /// ```
-    /// # use tower_firstpromoter::Access;
-    /// let access = Access::signature("the subscription's secret_key")?;
-    /// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
-    /// ```
+    /// See [`Access`] for its errors and an example.
     #[cfg(feature = "hmac")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "hmac")))]
     pub fn signature(secret_key: impl AsRef<str>) -> Result<Self, InvalidAccess> {
         Self::with_secret(Place::Signature, secret_key.as_ref())
     }
 
-    /// Admits a delivery if `admits` returns `true` for its head. A panic in it refuses the
-    /// delivery.
-    ///
-    /// ```
-    /// # use tower_firstpromoter::Access;
-    /// // Behind a proxy that has checked the client's certificate.
-    /// let access = Access::custom(|head| head.headers.contains_key("x-client-verified"));
-    /// ```
+    /// Admits a delivery if `admits` returns `true` for its head. A panic in it refuses the delivery. See
+    /// [`Access`] for an example.
     pub fn custom(admits: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
         Self(Kind::Custom(Arc::new(admits)))
     }
 
     /// Admits anyone. Only for a webhook behind something that authorizes: whoever reaches it can
-    /// forge deliveries.
-    ///
-    /// ```
-    /// # use tower_firstpromoter::Access;
-    /// let access = Access::anyone();
-    /// ```
+    /// forge deliveries. See [`Access`] for the others.
     pub fn anyone() -> Self {
         Self(Kind::Anyone)
     }
 
     /// Accepts this secret as well, in the same place (with [`basic`](Access::basic): for the same
-    /// user). See [`Access`] for an example.
-    ///
-    /// # Errors
-    ///
-    /// As the constructor; also for [`anyone`](Access::anyone) and [`custom`](Access::custom), which
-    /// have no secret.
+    /// user). See [`Access`] for its errors and an example.
     pub fn or_secret(mut self, secret: impl AsRef<str>) -> Result<Self, InvalidAccess> {
         let Kind::Secret { place, secrets } = &mut self.0 else {
             return Err(InvalidAccess::NoSecret);
@@ -293,7 +232,7 @@ impl Access {
     pub(super) fn challenge(&self) -> Option<HeaderValue> {
         match self.0 {
             Kind::Secret { place: Place::Bearer, .. } => Some(HeaderValue::from_static("Bearer")),
-            Kind::Secret { place: Place::Basic { .. }, .. } => {
+            Kind::Secret { place: Place::Basic(_), .. } => {
                 Some(HeaderValue::from_static("Basic realm=\"webhook\""))
             }
             _ => None,
@@ -311,23 +250,21 @@ impl Place {
             return Err(InvalidAccess::WhiteSpace);
         }
         Ok(match self {
-            Self::Bearer | Self::Header { .. } if HeaderValue::from_str(secret).is_err() => {
+            Self::Bearer | Self::Header(_) if HeaderValue::from_str(secret).is_err() => {
                 return Err(InvalidAccess::Header);
             }
             Self::SecretPath if secret.contains('/') => return Err(InvalidAccess::Path),
-            Self::Basic { .. } if secret.contains(char::is_control) => {
+            Self::Basic(_) if secret.contains(char::is_control) => {
                 return Err(InvalidAccess::User);
             }
-            Self::Basic { user } => {
-                Secret::from(BASE64_STANDARD.encode(format!("{user}:{secret}")))
-            }
+            Self::Basic(user) => Secret::from(BASE64_STANDARD.encode(format!("{user}:{secret}"))),
             _ => Secret::from(secret),
         })
     }
 
     fn look(&self, head: &Parts, secrets: &Secrets) -> Option<usize> {
         match self {
-            Self::Query { name } => {
+            Self::Query(name) => {
                 let query = head.uri.query().unwrap_or_default();
                 if query.contains(['%', '+']) {
                     let pairs = form_urlencoded::parse(query.as_bytes());
@@ -339,10 +276,8 @@ impl Place {
                 }
             }
             Self::Bearer => secrets.find(authorization(&head.headers, "bearer")?),
-            Self::Basic { .. } => secrets.find(authorization(&head.headers, "basic")?),
-            Self::Header { name } => {
-                secrets.find(only(head.headers.get_all(name).iter())?.as_bytes())
-            }
+            Self::Basic(_) => secrets.find(authorization(&head.headers, "basic")?),
+            Self::Header(name) => secrets.find(only(head.headers.get_all(name).iter())?.as_bytes()),
             Self::SecretPath => {
                 let path = head.uri.path();
                 let path = path.strip_suffix('/').unwrap_or(path);
@@ -364,10 +299,10 @@ impl fmt::Debug for Access {
             Kind::Secret { place, .. } => place,
         };
         match place {
-            Place::Query { name } => write!(f, "Query({name:?}, [redacted])"),
+            Place::Query(name) => write!(f, "Query({name:?}, [redacted])"),
             Place::Bearer => f.write_str("Bearer([redacted])"),
-            Place::Basic { .. } => f.write_str("Basic([redacted])"),
-            Place::Header { name } => write!(f, "Header({:?}, [redacted])", name.as_str()),
+            Place::Basic(_) => f.write_str("Basic([redacted])"),
+            Place::Header(name) => write!(f, "Header({:?}, [redacted])", name.as_str()),
             Place::SecretPath => f.write_str("SecretPath([redacted])"),
             #[cfg(feature = "hmac")]
             Place::Signature => f.write_str("Signature([redacted])"),
@@ -375,14 +310,7 @@ impl fmt::Debug for Access {
     }
 }
 
-/// The error of an [`Access`] that could be guessed or never match.
-///
-/// ```
-/// use tower_firstpromoter::Access;
-///
-/// let error = Access::query("key", "guess me").unwrap_err();
-/// assert_eq!(error.to_string(), "a webhook's secret has at least 16 bytes");
-/// ```
+/// The error of an [`Access`] that could be guessed or never match. [`Access`] has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidAccess {

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     Verdict,
     event::{DecodeError, Fulfilment, Status},
-    fulfil::Ended,
+    fulfil::{Ended, Listener},
     observe::{DeliveryEvent, DeliveryInfo, Span},
 };
 
@@ -133,17 +133,19 @@ impl<'a> Delivery<'a> {
             }
         };
         drop(bytes);
+        let mut listener = self.listen(webhook, fulfilment)?;
+        let ended = timeout_at(self.deadline, listener.ended()).await;
+        let ended = ended.unwrap_or_else(|_elapsed| listener.unfinished().into());
+        Err(End { joined: listener.joined, ..End::from(ended) })
+    }
+
+    fn listen(&mut self, webhook: &Webhook, fulfilment: Fulfilment) -> Result<Listener, Verdict> {
         let info = self.info.insert(DeliveryInfo::from(&fulfilment));
         self.span.set_info(info);
-        if fulfilment.status != Status::Pending {
-            return Err(Verdict::NotPending.into());
+        match fulfilment.status {
+            Status::Pending => webhook.listen(fulfilment, self.span),
+            _ => Err(Verdict::NotPending),
         }
-
-        let mut listener = webhook.listen(fulfilment, self.span)?;
-        Err(match timeout_at(self.deadline, listener.ended()).await {
-            Ok(ended) => End { joined: listener.joined, ..End::from(ended) },
-            Err(_elapsed) => End { joined: listener.joined, ..End::from(listener.unfinished()) },
-        })
     }
 
     fn admitted(&mut self, secret: Option<usize>) {
@@ -158,7 +160,7 @@ impl<'a> Delivery<'a> {
         let &End { ended: Ended { verdict, attempt }, joined, problem } = end;
         let (secret, elapsed) = (self.secret, self.start.elapsed());
         self.span.set_end(verdict, attempt, joined, elapsed);
-        self.settings.observers().emit(&DeliveryEvent::Answered {
+        self.settings.attempt.observers.emit(&DeliveryEvent::Answered {
             verdict,
             info: self.info.as_ref(),
             attempt,
@@ -182,7 +184,7 @@ impl Drop for Delivery<'_> {
         if !self.ended {
             let (info, elapsed) = (self.info.as_ref(), self.start.elapsed());
             self.span.set_hung_up(elapsed);
-            self.settings.observers().emit(&DeliveryEvent::HungUp { info, elapsed });
+            self.settings.attempt.observers.emit(&DeliveryEvent::HungUp { info, elapsed });
         }
     }
 }
@@ -194,18 +196,12 @@ pub(super) async fn fulfil(
     span: &Span,
 ) -> (Verdict, bool) {
     let mut delivery = Delivery::new(&webhook.settings, span);
-    let info = delivery.info.insert(DeliveryInfo::from(&fulfilment));
-    span.set_info(info);
-    let end = if fulfilment.status != Status::Pending {
-        Verdict::NotPending.into()
-    } else {
-        match webhook.listen(fulfilment, span) {
-            Ok(mut listener) => {
-                let ended = listener.ended().await;
-                End { joined: listener.joined, ..End::from(ended) }
-            }
-            Err(verdict) => verdict.into(),
+    let end = match delivery.listen(webhook, fulfilment) {
+        Ok(mut listener) => {
+            let ended = listener.ended().await;
+            End { joined: listener.joined, ..End::from(ended) }
         }
+        Err(verdict) => verdict.into(),
     };
     delivery.answer(&end);
     (end.ended.verdict, end.ended.attempt > 0 && !end.joined)

@@ -44,7 +44,7 @@ pub use self::{
 /// [`at`](Webhook::at) turns it into a layer around an application. Cheap to clone.
 ///
 /// ```
-/// use std::convert::Infallible;
+/// use std::{convert::Infallible, time::Duration};
 /// use tower::ServiceExt;
 /// use tower_firstpromoter::{
 ///     Access, Outcome, Verdict, Webhook, event::Fulfilment, fulfil_fn, store::MemoryStore,
@@ -56,7 +56,10 @@ pub use self::{
 ///     Ok::<_, Infallible>(Outcome::Fulfilled)
 /// });
 /// let access = Access::query("key", "at least sixteen bytes")?;
-/// let webhook = Webhook::new(handler, MemoryStore::new(1_000), access);
+/// let webhook = Webhook::new(handler, MemoryStore::new(1_000), access)
+///     .body_limit(1024 * 1024)
+///     .answer_within(Duration::from_secs(5))
+///     .attempt_within(Duration::from_secs(20));
 ///
 /// let delivery = http::Request::post("/?key=at+least+sixteen+bytes")
 ///     .header("content-type", "application/json")
@@ -64,9 +67,14 @@ pub use self::{
 ///         "event": { "type": "fulfilment_pending" },
 ///         "data": { "id": 2429153, "amount": 3, "unit": "credits", "promoter": { "id": 7 } }
 ///     }"#.to_owned())?;
-/// let answer = webhook.oneshot(delivery).await?;
+/// let lost = Fulfilment::decode(delivery.body().clone())?;
+/// let answer = webhook.clone().oneshot(delivery).await?;
 /// assert_eq!(answer.status(), 200);
 /// assert_eq!(answer.extensions().get(), Some(&Verdict::Fulfilled));
+///
+/// assert_eq!(webhook.fulfil(lost).await, Verdict::Fulfilled); // a replay, without HTTP
+/// let all_ended = tokio::time::timeout(Duration::from_secs(15), webhook.close()).await.is_ok();
+/// # assert!(all_ended);
 /// # Ok(()) }
 /// ```
 ///
@@ -96,15 +104,7 @@ impl Webhook {
     }
 
     /// Sets the largest body that is read, in bytes. Default: 256 KiB; a typical delivery has 2.5
-    /// KB.
-    ///
-    /// ```
-    /// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, store::MemoryStore};
-    /// # let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, std::convert::Infallible>(Outcome::Fulfilled));
-    /// # let (store, access) = (MemoryStore::new(10), Access::query("key", "at least sixteen bytes")?);
-    /// let webhook = Webhook::new(handler, store, access).body_limit(1024 * 1024);
-    /// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
-    /// ```
+    /// KB. See [`Webhook`] for an example.
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.settings_mut().body_limit = bytes;
         self
@@ -118,17 +118,7 @@ impl Webhook {
     /// being recorded.
     ///
     /// A handler that blocks its thread delays its delivery's answer: use `spawn_blocking`.
-    ///
-    /// FirstPromoter gives up after 15 seconds; stay well below that.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, store::MemoryStore};
-    /// # let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, std::convert::Infallible>(Outcome::Fulfilled));
-    /// # let (store, access) = (MemoryStore::new(10), Access::query("key", "at least sixteen bytes")?);
-    /// let webhook = Webhook::new(handler, store, access).answer_within(Duration::from_secs(5));
-    /// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
-    /// ```
+    /// FirstPromoter gives up after 15 seconds; stay well below that. See [`Webhook`] for an example.
     pub fn answer_within(mut self, limit: Duration) -> Self {
         self.settings_mut().answer_within = limit;
         self
@@ -138,16 +128,7 @@ impl Webhook {
     ///
     /// The handler's future is dropped then: a transactional store undoes what it did, a journal
     /// records it as in doubt. Dropping stops neither `spawn_blocking` nor a frozen machine, so
-    /// give such calls an [idempotency key](Fulfilment::idempotency_key).
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, store::MemoryStore};
-    /// # let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, std::convert::Infallible>(Outcome::Fulfilled));
-    /// # let (store, access) = (MemoryStore::new(10), Access::query("key", "at least sixteen bytes")?);
-    /// let webhook = Webhook::new(handler, store, access).attempt_within(Duration::from_secs(20));
-    /// # Ok::<(), tower_firstpromoter::InvalidAccess>(())
-    /// ```
+    /// give such calls an [idempotency key](Fulfilment::idempotency_key). See [`Webhook`] for an example.
     pub fn attempt_within(mut self, limit: Duration) -> Self {
         self.settings_mut().attempt().attempt_within = limit;
         self
@@ -160,24 +141,12 @@ impl Webhook {
     }
 
     /// Runs an attempt for `fulfilment` as a delivery does, without HTTP and without a deadline: for
-    /// replays, and for fulfilments that FirstPromoter no longer sends. Returns how it ended.
+    /// replays, and for fulfilments that FirstPromoter no longer sends. Returns how it ended. See
+    /// [`Webhook`] for an example.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future stops the waiting; the attempt goes on.
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use tower_firstpromoter::{Verdict, event::Fulfilment};
-    /// # use tower_firstpromoter::{Access, Outcome, Webhook, fulfil_fn, store::MemoryStore};
-    /// # let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, std::convert::Infallible>(Outcome::Fulfilled));
-    /// # let webhook = Webhook::new(handler, MemoryStore::new(10), Access::query("key", "at least sixteen bytes")?);
-    /// # let body = r#"{"event":{"type":"fulfilment_pending"},"data":{"id":1,"amount":3,"unit":"credits","promoter":{"id":7}}}"#;
-    ///
-    /// let fulfilment = Fulfilment::decode(body)?; // the body of a delivery that was lost
-    /// assert_eq!(webhook.fulfil(fulfilment).await, Verdict::Fulfilled);
-    /// # Ok(()) }
-    /// ```
     pub async fn fulfil(&self, fulfilment: Fulfilment) -> Verdict {
         self.fulfil_and_tell(fulfilment).await.0
     }
@@ -199,18 +168,8 @@ impl Webhook {
     ///
     /// New deliveries are answered with `503` (`shutting_down`); those of a running attempt still
     /// get its verdict. An attempt takes at most `attempt_within` plus 16 seconds, so this returns.
-    /// Call it after the server has stopped, within a time limit of your own:
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::time::Duration;
-    /// # use tower_firstpromoter::{Access, Outcome, Webhook, event::Fulfilment, fulfil_fn, store::MemoryStore};
-    /// # let handler = fulfil_fn(async |_: Fulfilment| Ok::<_, std::convert::Infallible>(Outcome::Fulfilled));
-    /// # let webhook = Webhook::new(handler, MemoryStore::new(10), Access::query("key", "at least sixteen bytes")?);
-    /// let all_ended = tokio::time::timeout(Duration::from_secs(15), webhook.close()).await.is_ok();
-    /// # assert!(all_ended);
-    /// # Ok(()) }
-    /// ```
+    /// Call it after the server has stopped, within a time limit of your own, as the example of
+    /// [`Webhook`] shows.
     ///
     /// # Cancel safety
     ///
@@ -264,25 +223,22 @@ where
 
 impl fmt::Debug for Webhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Webhook").field("settings", &self.settings).finish_non_exhaustive()
+        let Settings { access, body_limit, answer_within, attempt } = &*self.settings;
+        f.debug_struct("Webhook")
+            .field("access", access)
+            .field("body_limit", body_limit)
+            .field("answer_within", answer_within)
+            .field("attempt_within", &attempt.attempt_within)
+            .finish_non_exhaustive()
     }
 }
 
-/// Response future of [`Webhook`].
+/// Response future of [`Webhook`], which has an example.
 ///
 /// # Cancel safety
 ///
 /// If it is dropped before the body is read, the delivery has no effect; later, the attempt goes
 /// on.
-///
-/// ```
-/// use tower::Service;
-/// use tower_firstpromoter::{Webhook, WebhookFuture};
-///
-/// fn deliver(webhook: &mut Webhook, request: http::Request<String>) -> WebhookFuture {
-///     webhook.call(request) // always ready
-/// }
-/// ```
 pub struct WebhookFuture(BoxFuture<'static, Delivered>);
 
 impl Future for WebhookFuture {

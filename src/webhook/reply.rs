@@ -11,15 +11,8 @@ use http_body_util::Full;
 
 use crate::Verdict;
 
-/// The body of an answer: one short JSON object, `{"code": …, "message": …}`.
-///
-/// ```
-/// use http_body::Body;
-/// use tower_firstpromoter::ReplyBody;
-///
-/// // Its length is known, and it cannot fail.
-/// assert_eq!(ReplyBody::default().size_hint().exact(), Some(0));
-/// ```
+/// The body of an answer: one short JSON object, `{"code": …, "message": …}`, of known length. The
+/// example of [`Webhook`](crate::Webhook) gets one.
 #[derive(Debug, Default)]
 pub struct ReplyBody(Full<Bytes>);
 
@@ -47,7 +40,10 @@ impl Body for ReplyBody {
 pub(super) fn reply(verdict: Verdict, problem: Option<&'static str>) -> Response<ReplyBody> {
     let body = match problem {
         None => Bytes::from_static(verdict.answer().as_bytes()),
-        Some(problem) => explained(verdict, problem),
+        Some(problem) => {
+            let body = serde_json::json!({ "code": verdict.code(), "message": problem });
+            format!("{body}\n").into()
+        }
     };
     let mut response = Response::new(ReplyBody(Full::new(body)));
     *response.status_mut() = verdict.status();
@@ -58,12 +54,4 @@ pub(super) fn reply(verdict: Verdict, problem: Option<&'static str>) -> Response
     }
     response.extensions_mut().insert(verdict);
     response
-}
-
-#[cold]
-fn explained(verdict: Verdict, problem: &'static str) -> Bytes {
-    let code = verdict.code();
-    let mut body = serde_json::json!({ "code": code, "message": problem }).to_string();
-    body.push('\n');
-    body.into()
 }

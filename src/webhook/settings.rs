@@ -11,7 +11,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 const ATTEMPT_WITHIN: Duration = Duration::from_secs(60);
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Settings {
     pub(super) access: Access,
     pub(super) body_limit: usize,
@@ -35,9 +35,5 @@ impl Settings {
 
     pub(super) fn attempt(&mut self) -> &mut AttemptSettings {
         Arc::make_mut(&mut self.attempt)
-    }
-
-    pub(super) fn observers(&self) -> &Observers {
-        &self.attempt.observers
     }
 }

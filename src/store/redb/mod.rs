@@ -120,13 +120,11 @@ impl RedbStore {
         Ok(Self { file: Arc::new(file), held: HeldSet::default(), namespace: "".into() })
     }
 
-    /// Separates the fulfilments of several FirstPromoter accounts, whose ids may be the same.
-    /// Default: empty; the first account keeps that, because its records are not found in another
-    /// namespace. See [`RedbStore`] for an example.
+    /// Separates the fulfilments of an account, as [`Store`] says. See [`RedbStore`] for an example.
     ///
     /// # Errors
     ///
-    /// If it is longer than 200 bytes or has a control character.
+    /// See [`InvalidNamespace`].
     pub fn namespace(self, account: impl AsRef<str>) -> Result<Self, InvalidNamespace> {
         Ok(Self { namespace: record::namespace(account.as_ref())?, ..self })
     }
