@@ -84,110 +84,89 @@ table_of_ends! {
     Fulfilled, OK, "fulfilled", Info,
     "It is fulfilled.",
     "fulfilled, and recorded";
-
     /// `202`: the handler said [`Pending`](crate::Outcome::Pending).
     Pending, ACCEPTED, "pending", Info,
     "The application left it pending.",
     "left pending by the handler";
-
     /// `202`: `data.status` is not `pending`. The handler was not called.
     NotPending, ACCEPTED, "not_pending", Info,
     "data.status is not pending.",
     "handler not called: FirstPromoter does not hold it as pending";
-
     /// `400`: the body ended early or could not be read.
     BodyBroken, BAD_REQUEST, "body_broken", Warn,
     "The body ended early.",
     "refused: the body ended early";
-
     /// `400`: the body is not JSON.
     NotJson, BAD_REQUEST, "not_json", Warn,
     "The body is not JSON.",
     "refused: the body is not JSON";
-
     /// `401`: the secret is missing or wrong, or the signature does not match.
     Unauthorized, UNAUTHORIZED, "unauthorized", Warn,
     "The webhook's secret is missing or wrong.",
     "refused: the secret is missing or wrong";
-
     /// `405`: the method is not `POST`.
     MethodNotAllowed, METHOD_NOT_ALLOWED, "method_not_allowed", Warn,
     "Deliveries are sent by POST.",
     "refused: not a POST";
-
     /// `408`: the body did not arrive in time.
     BodyTimeout, REQUEST_TIMEOUT, "body_timeout", Warn,
     "The body did not arrive in time.",
     "refused: the body did not arrive in time";
-
     /// `409`: an attempt is running, of another delivery or for longer than this delivery may wait.
     InProgress, CONFLICT, "in_progress", Info,
     "An attempt is running. Send it again.",
     "an attempt is running; the next delivery gets its verdict";
-
     /// `413`: the body is larger than the limit.
     BodyTooLarge, PAYLOAD_TOO_LARGE, "body_too_large", Warn,
     "The body is larger than the limit.",
     "refused: the body is larger than the limit";
-
     /// `415`: the body is not declared as plain JSON: `application/json` or `application/…+json`, and
     /// not compressed.
     UnsupportedMediaType, UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", Warn,
     "The body must be uncompressed application/json.",
     "refused: not declared as plain JSON";
-
     /// `422`: the body is JSON, but lacks what a fulfilment needs. A test delivery ends here, too.
     NotAFulfilment, UNPROCESSABLE_ENTITY, "not_a_fulfilment", Warn,
     "The body is not a complete fulfilment.",
     "refused: not a complete fulfilment";
-
     /// `422`: an event of another type.
     OtherEvent, UNPROCESSABLE_ENTITY, "other_event", Info,
     "Only fulfilment_pending events are handled here.",
     "refused: an event of another type";
-
     /// `500`: the handler returned an error, or was undone: nothing took effect.
     Failed, INTERNAL_SERVER_ERROR, "failed", Error,
     "The attempt failed. Send it again.",
     "failed: nothing took effect";
-
     /// `500`: the handler panicked.
     Panicked, INTERNAL_SERVER_ERROR, "panicked", Error,
     "The attempt was cut off. Send it again.",
     "the handler panicked";
-
     /// `500`: an attempt began, and whether it took effect is not known. The handler is not called
     /// again until `was_fulfilled` or an operator resolves it.
     InDoubt, INTERNAL_SERVER_ERROR, "in_doubt", Error,
     "In doubt: whether an earlier attempt took effect must be resolved first.",
     "in doubt: an attempt began, and whether it took effect is not known; resolve it";
-
     /// `500`: the record of this id names another promoter. Two accounts share a store without
     /// namespaces.
     RecordMismatch, INTERNAL_SERVER_ERROR, "record_mismatch", Error,
     "The record of this id belongs to another promoter.",
     "handler not called: the record names another promoter; two accounts may share the store";
-
     /// `503`: FirstPromoter's API does not confirm the fulfilment. The handler was not called.
     NotConfirmed, SERVICE_UNAVAILABLE, "not_confirmed", Error,
     "FirstPromoter's API does not confirm it. Send it again.",
     "handler not called: FirstPromoter's API does not confirm the fulfilment";
-
     /// `503`: the store could not record that an attempt begins. The handler was not called.
     StoreUnavailable, SERVICE_UNAVAILABLE, "store_unavailable", Error,
     "The store is unavailable. Send it again.",
     "handler not called: the store is unavailable";
-
     /// `503`: the attempt ended, but the store could not record how.
     NotRecorded, SERVICE_UNAVAILABLE, "not_recorded", Error,
     "The end of the attempt could not be recorded. Send it again.",
     "the end of the attempt could not be recorded";
-
     /// `503`: the limit of attempts that run at once is reached.
     Overloaded, SERVICE_UNAVAILABLE, "overloaded", Error,
     "Too many attempts are running. Send it again.",
     "handler not called: the limit of attempts that run at once is reached";
-
     /// `503`: the webhook is closed.
     ShuttingDown, SERVICE_UNAVAILABLE, "shutting_down", Warn,
     "The application is shutting down. Send it again.",

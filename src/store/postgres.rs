@@ -83,7 +83,7 @@ const WRITE_WITHIN: Duration = Duration::from_millis(3_300);
 pub struct PostgresStore(pub(super) Table);
 
 impl PostgresStore {
-    /// Sets how many attempts may run at once, each with a connection. Default: 8. A further one
+    /// Sets how many attempts may run at once, each with a connection. Default: 10. A further one
     /// waits at most 5 seconds for a connection. See [`PostgresStore`] for an example.
     ///
     /// # Panics

@@ -254,17 +254,15 @@ impl Slots {
 impl Connection {
     /// Sends one message and returns the rows of all its statements.
     async fn send(&mut self, sql: &str) -> Result<Vec<PgRow>, Problem> {
-        self.send_as(&mark(), sql).await
+        Ok(raw_sql(AssertSqlSafe(sql)).fetch_all(&mut self.raw).await?)
     }
 
-    /// Sends one message and makes sure that what is read is its own answer: after a `COPY` that a
-    /// handler dropped, sqlx reads the one before.
+    /// As [`send`](Self::send), after a handler: it makes sure that what is read is its own answer.
+    /// After a `COPY` that a handler dropped, sqlx reads the one before.
     async fn send_as(&mut self, mark: &str, sql: &str) -> Result<Vec<PgRow>, Problem> {
-        let sql = format!("{sql}; SELECT '{mark}'");
-        let mut rows = raw_sql(AssertSqlSafe(sql)).fetch_all(&mut self.raw).await?;
-        let answered =
-            rows.pop().is_some_and(|row| row.try_get(0).is_ok_and(|it: &str| it == mark));
-        if answered { Ok(rows) } else { Err(Problem::Lost) }
+        let mut rows = self.send(&format!("{sql}; SELECT '{mark}'")).await?;
+        let last = rows.pop().ok_or(Problem::Lost)?;
+        if last.try_get::<&str, _>(0)? == mark { Ok(rows) } else { Err(Problem::Lost) }
     }
 
     /// Undoes what the handler wrote and tells whether the transaction is the one that began at
@@ -293,7 +291,9 @@ impl Connection {
     /// Waits for the rollback, so that the fulfilment is free afterwards. If that fails the
     /// transaction ends with the connection.
     pub(super) async fn roll_back(mut self, keep: bool) {
-        if let (Ok(Ok(_)), true) = (timeout(ANSWER_WITHIN, self.send("ROLLBACK")).await, keep) {
+        if let (Ok(Ok(_)), true) =
+            (timeout(ANSWER_WITHIN, self.send_as(&mark(), "ROLLBACK")).await, keep)
+        {
             self.keep();
         }
     }
@@ -324,7 +324,7 @@ struct Found {
 
 impl Table {
     pub(super) fn new(given: PgPool, dedicated: bool) -> Self {
-        let pool = Pool::new(given, dedicated, 8);
+        let pool = Pool::new(given, dedicated, 10);
         Self { pool, namespace: "".into(), schema: None, found: Arc::default() }
     }
 
@@ -336,8 +336,8 @@ impl Table {
     /// Resolves the table once, so that no later `search_path` leads to another.
     async fn found(&self) -> Result<&Found, Problem> {
         let find = async || {
-            let schema = self.schema.as_deref().map(|schema| identifier(schema) + ".");
-            let name = literal(&(schema.unwrap_or_default() + TABLE));
+            let schema = self.schema.as_deref().map(|schema| sql::identifier(schema) + ".");
+            let name = sql::literal(&(schema.unwrap_or_default() + TABLE));
             let find = format!(
                 "SELECT format('%I.%I', n.nspname, c.relname), current_setting('server_encoding') \
                  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -363,12 +363,12 @@ impl Table {
     }
 
     fn row(&self, id: FulfilmentId) -> String {
-        format!("f.namespace = {} AND f.id = {id}", literal(&self.namespace))
+        format!("f.namespace = {} AND f.id = {id}", sql::literal(&self.namespace))
     }
 
     /// The key of the fulfilment's advisory lock.
     fn key(&self, id: FulfilmentId) -> String {
-        let text = literal(&format!("{TABLE}:{}:{id}", self.namespace));
+        let text = sql::literal(&format!("{TABLE}:{}:{id}", self.namespace));
         format!("hashtextextended({text}, 0)")
     }
 
@@ -448,7 +448,7 @@ impl Table {
         run: Option<i64>,
         now: Option<i64>,
     ) -> Result<bool, Problem> {
-        let (Found { name, .. }, namespace) = (self.found().await?, literal(&self.namespace));
+        let (Found { name, .. }, namespace) = (self.found().await?, sql::literal(&self.namespace));
         let write = format!(
             "INSERT INTO {name} AS f (namespace, id, unit, amount, promoter_id, cust_id, state, \
              attempts, reason, run, runs_within, started_at) \
@@ -498,7 +498,7 @@ impl Table {
     ) -> Result<State, Problem> {
         let Found { name, .. } = self.found().await?;
         let (row, Ended { state, attempts, .. }) = (self.row(claim.id), ended);
-        let reason = ended.reason.as_deref().map(|text| literal(&self.text(text)));
+        let reason = ended.reason.as_deref().map(|text| sql::literal(&self.text(text)));
         let reason = reason.as_deref().unwrap_or("NULL");
         let finish = format!(
             "{BRIEF}; UPDATE {name} f SET state = '{state}', attempts = {attempts}, \
@@ -552,7 +552,7 @@ impl Table {
     }
 
     pub(super) async fn open(&self, limit: usize) -> Result<Vec<Record>, Problem> {
-        let (namespace, limit) = (literal(&self.namespace), sql::limit(limit));
+        let (namespace, limit) = (sql::literal(&self.namespace), sql::limit(limit));
         let open = format!("f.namespace = {namespace} AND f.state <> 'fulfilled'");
         self.records(&format!("{open} ORDER BY f.changed DESC LIMIT {limit}")).await
     }
@@ -572,7 +572,7 @@ impl Table {
 
     pub(super) async fn resolve(&self, id: FulfilmentId, fulfilled: bool) -> Result<bool, Problem> {
         let (state, reason) = resolved(fulfilled);
-        let reason = reason.map_or("NULL".into(), literal);
+        let reason = reason.map_or("NULL".into(), sql::literal);
         let Found { name, .. } = self.found().await?;
         let set = format!("state = '{state}', reason = {reason}, changed = clock_timestamp()");
         self.change(id, &format!("UPDATE {name} f SET {set}"), "= 'in_doubt'").await
@@ -595,7 +595,7 @@ impl Table {
     }
 
     pub(super) async fn create(&self, schema: &str) -> Result<(), Problem> {
-        let path = self.schema.as_deref().map(identifier);
+        let path = self.schema.as_deref().map(sql::identifier);
         let path = path.map(|schema| format!("SET LOCAL search_path = {schema};"));
         let begin = format!(
             "{BRIEF}; {} SELECT current_setting('transaction_read_only') = 'on', \
@@ -636,24 +636,8 @@ pub(super) fn milliseconds(time: Duration) -> i32 {
     time.as_millis().clamp(1, i32::MAX as u128) as i32
 }
 
-fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 /// Tells an answer from every other.
 fn mark() -> String {
     static LAST: AtomicU64 = AtomicU64::new(0);
     format!("firstpromoter {}", LAST.fetch_add(1, Relaxed))
-}
-
-/// Quotes a text, whatever `standard_conforming_strings` and `client_encoding` say. What runs
-/// outside of a transaction is sent with it, in one message: a pooler may come between a statement
-/// and its parameters.
-fn literal(text: &str) -> String {
-    let escaped = text.chars().map(|it| match it {
-        '\\' | '\'' => format!("{it}{it}"),
-        ' '..='~' => it.into(),
-        _ => format!("\\U{:08X}", u32::from(it)),
-    });
-    format!("E'{}'", escaped.collect::<String>())
 }

@@ -99,3 +99,22 @@ pub(super) fn now() -> i64 {
     let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     since.as_micros().try_into().unwrap_or(i64::MAX)
 }
+
+/// Quotes a name.
+#[cfg(feature = "postgres")]
+pub(super) fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Quotes a text, whatever `standard_conforming_strings` and `client_encoding` say. What runs
+/// outside of a transaction is sent with it, in one message: a pooler may come between a statement
+/// and its parameters.
+#[cfg(feature = "postgres")]
+pub(super) fn literal(text: &str) -> String {
+    let escaped = text.chars().map(|it| match it {
+        '\\' | '\'' => format!("{it}{it}"),
+        ' '..='~' => it.into(),
+        _ => format!("\\U{:08X}", u32::from(it)),
+    });
+    format!("E'{}'", escaped.collect::<String>())
+}
