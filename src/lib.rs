@@ -62,19 +62,9 @@
 //!
 //! # Features
 //!
-//! None is on by default.
-//!
-//! | feature | brings |
-//! |---|---|
-//! | `redb` | `RedbStore`: a journal in one file, for one process |
-//! | `sqlite` | `SqliteStore`: effect and record commit together |
-//! | `postgres` | `PostgresStore` and `PostgresJournal`: any number of machines |
-//! | `api` | FirstPromoter's API: `api::Client`, `Webhook::reconcile`, `Webhook::confirm_with` |
-//! | `hmac` | `Access::signature`, an HMAC-SHA256 of the body |
-//! | `tracing`, `metrics` | a span for each delivery; counters and a histogram |
-//! | `testkit` | a simulated FirstPromoter, and the contract of stores. Not under semver |
-//!
-//! Rust 1.85 and later; 1.90 with `redb`, 1.94 with `postgres` or `sqlite`.
+//! None is on by default: `redb`, `sqlite` and `postgres` (stores), `api` (FirstPromoter's API), `hmac`
+//! (signed bodies), `tracing`, `metrics`, and `testkit` (a simulated FirstPromoter and the contract of
+//! stores; not under semver). Rust 1.85 and later; 1.90 with `redb`, 1.94 with `postgres` or `sqlite`.
 // The guide refers to every store, so it needs the features of all, as on docs.rs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]

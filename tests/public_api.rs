@@ -208,7 +208,7 @@ async fn not_found(_: Request<Upload>) -> Result<Response<Full<Bytes>>, Infallib
 
 #[tokio::test]
 async fn everything_can_be_boxed() {
-    let webhook = Webhook::new(Arc::new(Handler), MemoryStore::new(1), access());
+    let webhook = Webhook::new(Handler, MemoryStore::new(1), access());
     let layer = webhook.clone().at("/hook");
     let Application { webhook } = Application { webhook };
     let body = quiet().to_string();

@@ -113,18 +113,6 @@ pub trait Fulfil: Send + Sync + 'static {
     }
 }
 
-impl<F: Fulfil> Fulfil for Arc<F> {
-    type Error = F::Error;
-
-    async fn fulfil(&self, fulfilment: Fulfilment) -> Result<Outcome, F::Error> {
-        F::fulfil(self, fulfilment).await
-    }
-
-    async fn was_fulfilled(&self, fulfilment: &Fulfilment) -> Result<Option<bool>, F::Error> {
-        F::was_fulfilled(self, fulfilment).await
-    }
-}
-
 /// Handles fulfilments in the store's own transaction.
 ///
 /// What the handler writes through `tx` and the record commit together or not at all. **They commit

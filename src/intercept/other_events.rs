@@ -8,12 +8,9 @@ use crate::webhook::{Delivered, ReplyBody};
 
 /// Decides what an [`InterceptLayer`](super::InterceptLayer) does with events of other types:
 /// [`Refuse`] or [`Pass`]. It cannot be implemented outside this crate.
-///
 /// [`InterceptLayer::pass_other_events`](super::InterceptLayer::pass_other_events) has an example.
-pub trait OtherEvents<S, B>: Clone + sealed::Sealed
-where
-    S: Service<Request<B>>,
-{
+// `Delivered` cannot be named outside.
+pub trait OtherEvents<S: Service<Request<B>>, B>: Clone {
     /// What is held while a delivery is read, so that its request can be passed on.
     #[doc(hidden)]
     type Held;
@@ -31,13 +28,6 @@ where
         held: &mut Self::Held,
         delivered: Delivered,
     ) -> ControlFlow<Response<ReplyBody>, S::Future>;
-}
-
-mod sealed {
-    pub trait Sealed {}
-
-    impl Sealed for super::Refuse {}
-    impl<B> Sealed for super::Pass<B> {}
 }
 
 /// Refuses events of other types with `422`: the default. See [`OtherEvents`].

@@ -30,9 +30,7 @@ const WRITE_WITHIN: Duration = Duration::from_millis(3_300);
 /// ```no_run
 /// use sqlx::PgPool;
 /// use tower_firstpromoter::{
-///     Access, FulfilIn, Outcome, Webhook,
-///     event::{Fulfilment, Unit},
-///     store::{PostgresStore, PostgresTx},
+///     Access, FulfilIn, Outcome, Webhook, event::Fulfilment, store::{PostgresStore, PostgresTx},
 /// };
 ///
 /// struct Credits;
@@ -40,17 +38,13 @@ const WRITE_WITHIN: Duration = Duration::from_millis(3_300);
 /// impl FulfilIn<PostgresTx> for Credits {
 ///     type Error = sqlx::Error;
 ///
-///     async fn fulfil_in(&self, fulfilment: Fulfilment, tx: &mut PostgresTx) -> Result<Outcome, sqlx::Error> {
-///         let (Unit::Credits, Some(Ok(credits)), Some(user)) =
-///             (&fulfilment.unit, fulfilment.amount.whole().map(i64::try_from), &fulfilment.promoter.cust_id)
-///         else {
+///     async fn fulfil_in(&self, f: Fulfilment, tx: &mut PostgresTx) -> Result<Outcome, sqlx::Error> {
+///         let Some(Ok(credits @ 1..)) = f.amount.whole().map(i64::try_from) else {
 ///             return Ok(Outcome::Pending);
 ///         };
-///         let credited = sqlx::query("UPDATE accounts SET credits = credits + $1::bigint WHERE id = $2")
-///             .bind(credits)
-///             .bind(user)
-///             .execute(&mut **tx) // in the store's transaction
-///             .await?;
+///         let credit = sqlx::query("UPDATE accounts SET credits = credits + $1 WHERE id = $2");
+///         let credit = credit.bind(credits).bind(&f.promoter.cust_id);
+///         let credited = credit.execute(&mut **tx).await?; // in the store's transaction
 ///         Ok(if credited.rows_affected() == 1 { Outcome::Fulfilled } else { Outcome::Pending })
 ///     }
 /// }
@@ -62,11 +56,7 @@ const WRITE_WITHIN: Duration = Duration::from_millis(3_300);
 /// # Ok(()) }
 /// ```
 ///
-/// sqlx's runtime and TLS are the application's choice; this crate turns on neither.
-///
-/// # Connections
-///
-/// The store opens connections of its own, as the guide `stores` describes, with the settings for
+/// sqlx's runtime and TLS are the application's choice; this crate turns on neither. The store opens connections of its own, as the guide `stores` describes, with the settings for
 /// PgBouncer. What a handler sets for the session stays on its connection, so use `SET LOCAL`; set a
 /// role back before returning, since the record is written with it.
 ///

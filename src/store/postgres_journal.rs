@@ -31,15 +31,11 @@ use super::{
 /// # Ok(()) }
 /// ```
 ///
-/// # The limit of an attempt
-///
 /// For others, a started attempt is busy until its limit and 30 seconds are over, by the database's
 /// clock; then it is in doubt. The handler is dropped at its limit, but dropping does not stop a
 /// thread of `spawn_blocking`, a request that was sent, or a machine that freezes and goes on
 /// later. Where that matters, give the other service
-/// [`idempotency_key`](crate::event::Fulfilment::idempotency_key).
-///
-/// The store's connections are those described at [`PostgresStore`](super::PostgresStore).
+/// [`idempotency_key`](crate::event::Fulfilment::idempotency_key). The store's connections are those described at [`PostgresStore`](super::PostgresStore).
 #[derive(Clone, Debug)]
 pub struct PostgresJournal(pub(super) Table);
 

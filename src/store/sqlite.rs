@@ -38,15 +38,13 @@ use crate::event::FulfilmentId;
 /// impl FulfilIn<SqliteTx> for Credits {
 ///     type Error = sqlx::Error;
 ///
-///     async fn fulfil_in(&self, fulfilment: Fulfilment, tx: &mut SqliteTx) -> Result<Outcome, sqlx::Error> {
-///         let Some(Ok(credits)) = fulfilment.amount.whole().map(i64::try_from) else {
+///     async fn fulfil_in(&self, f: Fulfilment, tx: &mut SqliteTx) -> Result<Outcome, sqlx::Error> {
+///         let Some(Ok(credits @ 1..)) = f.amount.whole().map(i64::try_from) else {
 ///             return Ok(Outcome::Pending);
 ///         };
-///         let credited = sqlx::query("UPDATE accounts SET credits = credits + ? WHERE id = ?")
-///             .bind(credits)
-///             .bind(&fulfilment.promoter.cust_id)
-///             .execute(&mut **tx)
-///             .await?;
+///         let credit = sqlx::query("UPDATE accounts SET credits = credits + ? WHERE id = ?");
+///         let credit = credit.bind(credits).bind(&f.promoter.cust_id);
+///         let credited = credit.execute(&mut **tx).await?;
 ///         Ok(if credited.rows_affected() == 1 { Outcome::Fulfilled } else { Outcome::Pending })
 ///     }
 /// }
@@ -63,8 +61,6 @@ use crate::event::FulfilmentId;
 /// An attempt waits 3 seconds for another one of this store and 1 second for another process or
 /// pool that writes; then it is [`Begin::Busy`], and `resolve` and `forget` return `false`. No
 /// method takes longer than 7 seconds.
-///
-/// # The pool
 ///
 /// An attempt holds one connection of the pool. With a pool of one, nothing that runs during an
 /// attempt may ask the pool for another, `was_fulfilled` included; with a database in memory,

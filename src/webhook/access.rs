@@ -70,7 +70,6 @@ impl Access {
     ///
     /// The parameter must be there exactly once. Letters and digits need no escaping, as
     /// `openssl rand -hex 24` prints them; a `+` means a space in a query.
-    ///
     /// See [`Access`] for its errors and an example.
     pub fn query(
         name: impl Into<Box<str>>,
@@ -83,16 +82,13 @@ impl Access {
         Self::with_secret(Place::Query(name), secret.as_ref())
     }
 
-    /// Expects a header `Authorization: Bearer SECRET`.
-    ///
-    /// See [`Access`] for its errors and an example.
+    /// Expects a header `Authorization: Bearer SECRET`. See [`Access`] for its errors and an example.
     pub fn bearer(secret: impl AsRef<str>) -> Result<Self, InvalidAccess> {
         Self::with_secret(Place::Bearer, secret.as_ref())
     }
 
     /// Expects a user and a password in the URL: `https://USER:SECRET@example.com/webhooks/firstpromoter`,
     /// which arrives as HTTP Basic.
-    ///
     /// See [`Access`] for its errors and an example.
     pub fn basic(
         user: impl Into<Box<str>>,
@@ -106,7 +102,6 @@ impl Access {
     }
 
     /// Expects a secret in a header of this name, which must be there exactly once.
-    ///
     /// See [`Access`] for its errors and an example.
     pub fn header(name: HeaderName, secret: impl AsRef<str>) -> Result<Self, InvalidAccess> {
         Self::with_secret(Place::Header(name), secret.as_ref())
@@ -117,7 +112,6 @@ impl Access {
     ///
     /// For where queries are dropped or logged. [`Webhook::at`](crate::Webhook::at) is then given
     /// the path above it, here `/webhooks/firstpromoter`.
-    ///
     /// See [`Access`] for its errors and an example.
     pub fn secret_path(secret: impl AsRef<str>) -> Result<Self, InvalidAccess> {
         Self::with_secret(Place::SecretPath, secret.as_ref())
@@ -129,7 +123,6 @@ impl Access {
     ///
     /// The body is read up to [`body_limit`](crate::Webhook::body_limit), and decoded only if the
     /// signature matches.
-    ///
     /// See [`Access`] for its errors and an example.
     #[cfg(feature = "hmac")]
     pub fn signature(secret_key: impl AsRef<str>) -> Result<Self, InvalidAccess> {
