@@ -5,12 +5,8 @@
 //! the record of it is durable.
 //!
 //! ```
-//! use tower_firstpromoter::{
-//!     Access, Outcome, Webhook,
-//!     event::{Fulfilment, Unit},
-//!     fulfil_fn,
-//!     store::MemoryStore,
-//! };
+//! use tower_firstpromoter::{Access, Outcome, Webhook, fulfil_fn, store::MemoryStore};
+//! use tower_firstpromoter::event::{Fulfilment, Unit};
 //!
 //! async fn fulfil(fulfilment: Fulfilment) -> Result<Outcome, std::io::Error> {
 //!     match (&fulfilment.unit, fulfilment.amount.whole(), &fulfilment.promoter.cust_id) {
@@ -41,7 +37,7 @@
 //! | **attempt** | one run of the handler for one fulfilment |
 //! | **store** | records attempts and how they ended: [`store`] |
 //! | **in doubt** | an attempt began, and whether it took effect is not known |
-//! | **verdict** | how a delivery ended: [`Verdict`], one status and one code |
+//! | **verdict** | how a delivery ended: [`Verdict`] |
 //!
 //! # The path of a delivery
 //!

@@ -5,8 +5,7 @@
 //! `event.type`, `data.id`, `data.amount`, `data.unit` and `data.promoter.id`. Any other may be
 //! absent, `null`, `""` or of any type, and reads as `None`.
 //!
-//! The empty string means "unknown" throughout the payload and reads as `None` as well.
-//! [`Fulfilment`] has an example.
+//! So does the empty string, which means "unknown". [`Fulfilment`] has an example.
 
 #[macro_use]
 mod macros;

@@ -1,16 +1,14 @@
 //! Reports what happens to deliveries.
 //!
-//! Everything worth knowing about a delivery is reported once, as a [`DeliveryEvent`]: to
-//! `tracing`, with that feature, and to each [`Observer`], such as `Metrics`. The crate puts no
-//! secret, e-mail address, query string or body into it; errors of the handler and the store are
-//! reported as they are. Requests to other paths are not reported. [`Observer`] has an example.
+//! Each [`DeliveryEvent`] goes to `tracing`, with that feature, and to each [`Observer`], such as
+//! `Metrics`. The crate puts no secret, e-mail address, query string or body into it; errors of the
+//! handler and the store are reported as they are. [`Observer`] has an example.
 //!
 //! # Spans and events (feature `tracing`)
 //!
 //! Each delivery is a span, `firstpromoter.delivery`, with the target `tower_firstpromoter`. The
 //! handler runs in it, also after the delivery has ended. A duplicate that joins a running attempt has
-//! a span of its own. Fields are recorded as they become known; their names are OpenTelemetry's where
-//! it has one. The span of an event that is
+//! a span of its own. Field names are OpenTelemetry's where it has one. The span of an event that is
 //! [passed on](crate::intercept::InterceptLayer::pass_other_events) ends without an outcome.
 //!
 //! | field of the span | meaning |

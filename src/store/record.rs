@@ -6,11 +6,9 @@ use std::{
 
 use crate::event::{Amount, Fulfilment, FulfilmentId, PromoterId, Unit};
 
-// The longest texts in a record, in characters.
+// The longest texts in a record, in characters, and the longest namespace, in bytes.
 const LONGEST_WORD: usize = 255;
 const LONGEST_REASON: usize = 300;
-
-/// The longest namespace, in bytes.
 const LONGEST_NAMESPACE: usize = 200;
 
 /// Describes a fulfilment to a store: what identifies it and explains it to an operator.

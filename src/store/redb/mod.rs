@@ -40,20 +40,17 @@ const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// let store = RedbStore::open(path)?;
 /// let partners = store.clone().namespace("partners")?; // another FirstPromoter account
 /// assert!(store.namespace("a".repeat(201)).is_err());
-///
 /// let error = RedbStore::open("/").unwrap_err();
 /// assert!(error.to_string().starts_with("cannot open `/`: "));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// The attempt is synced to disk before the handler is called, and its end before the `200` is
-/// sent. One thread writes; writes that wait are synced together.
+/// sent. One thread writes; writes that wait are synced together. After the first write that fails
+/// (a full disk), nothing more is written until the file is opened again, because what is on the disk
+/// is not certain: every new fulfilment ends in `503`. Restart the process once the cause is gone.
 ///
-/// **Errors.** After the first write that fails (a full disk, a bad one), nothing more is written
-/// until the file is opened again, because what is on the disk is not certain. Every fulfilment that
-/// is not yet fulfilled is then answered with `503`. Restart the process once the cause is gone.
-///
-/// **Size.** About 200 bytes a record; none is ever removed. Opening compares the file's checksums,
+/// It takes about 200 bytes a record; none is ever removed. Opening compares the file's checksums,
 /// in about 0.2 seconds for 100,000 records; a file damaged after it was closed is an error.
 #[derive(Clone)]
 pub struct RedbStore {
