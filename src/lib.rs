@@ -42,8 +42,6 @@
 //! # The path of a delivery
 //!
 //! ```text
-//! request
-//!    │
 //! intercept   another path  ──▶  the inner service, untouched
 //!    │
 //! webhook     authorize   by the head alone             401  405  413  415

@@ -52,7 +52,7 @@ enum Handled {
 pub(super) async fn attempt<H, S>(
     handler: &Arc<H>,
     store: &S,
-    fulfilment: Fulfilment,
+    fulfilment: Box<Fulfilment>,
     info: &DeliveryInfo,
     settings: &AttemptSettings,
     progress: &watch::Sender<Progress>,
@@ -145,7 +145,7 @@ fn set_progress(progress: &watch::Sender<Progress>, phase: Progress) {
 /// Calls the handler, for at most `attempt_within`, and catches its panic.
 async fn call<H, Tx>(
     handler: &H,
-    fulfilment: Fulfilment,
+    fulfilment: Box<Fulfilment>,
     tx: &mut Tx,
     in_doubt: bool,
     settings: &AttemptSettings,
@@ -171,7 +171,7 @@ where
             }
         }
         called.store(true, Ordering::Relaxed);
-        match handler.fulfil_in(fulfilment, tx).await {
+        match handler.fulfil_in(*fulfilment, tx).await {
             Ok(Outcome::InDoubt(reason)) => {
                 Handled::Outcome(Outcome::InDoubt(shortened(format_args!("{reason}"))))
             }

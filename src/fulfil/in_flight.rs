@@ -114,10 +114,11 @@ where
         // From here on the guards remove the attempt, in whichever way it ends.
         let in_flight = RemoveOnDrop { in_flight: Arc::clone(&self), key };
         let task = TaskGuard::new(self.tasks.clone());
-        let settings = Arc::clone(settings);
+        // Boxed once, and not held in each future on its way to the handler.
+        let (settings, fulfilment) = (Arc::clone(settings), Box::new(fulfilment));
         let mut run = Box::pin(async move {
             let _task = task;
-            let info = DeliveryInfo::from(&fulfilment);
+            let info = DeliveryInfo::from(&*fulfilment);
             let InFlight { handler, store, .. } = &*in_flight.in_flight;
             let ended = attempt(handler, store, fulfilment, &info, &settings, &progress).await;
             // Removed before the listeners are told: a later delivery must ask the store.
