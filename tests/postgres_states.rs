@@ -74,7 +74,7 @@ fn at_once(pool: &PgPool) -> Elsewhere {
     Elsewhere { pool: pool.clone(), takes: Duration::ZERO, fails: false }
 }
 
-/// FINDINGS 4 and 5, delivered eight times.
+/// A handler that ends its transaction, or takes a savepoint by the store's name, delivered eight times.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_a_handler_does_to_its_transaction() {
     use Verdict::{Failed, Fulfilled, InDoubt};
@@ -112,7 +112,7 @@ async fn whatever_a_handler_does_to_its_transaction() {
     .await;
 }
 
-/// FINDINGS 14: words never decide a state.
+/// Words never decide a state.
 #[tokio::test(flavor = "multi_thread")]
 async fn words_that_a_latin1_database_cannot_hold() {
     let latin1 = "ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'";
@@ -151,7 +151,7 @@ async fn words_that_a_latin1_database_cannot_hold() {
     .await;
 }
 
-/// FINDINGS 1: the sessions of a process are ended while its handler runs, and another process gets a
+/// The sessions of a process are ended while its handler runs, and another process gets a
 /// duplicate. Whether it took effect is asked only when it can no longer run.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_whose_process_lost_its_sessions_is_busy() {
@@ -187,7 +187,7 @@ async fn a_handler_whose_process_lost_its_sessions_is_busy() {
     .await;
 }
 
-/// FINDINGS 6: somebody's `begin` is dropped half-way again and again, on the pool the store was
+/// Somebody's `begin` is dropped half-way again and again, on the pool the store was
 /// given, as sqlx#4393 has it.
 #[tokio::test(flavor = "multi_thread")]
 async fn transactions_that_the_application_left_open() {
@@ -214,7 +214,7 @@ async fn transactions_that_the_application_left_open() {
     .await;
 }
 
-/// FINDINGS 11: down, then a standby, then promoted.
+/// Down, then a standby, then promoted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_down_and_one_in_recovery() {
     use Verdict::{Fulfilled, StoreUnavailable};
