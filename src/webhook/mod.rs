@@ -183,11 +183,7 @@ impl Webhook {
     }
 
     /// Handles a request, boxed; with `pass`, it returns events of other types.
-    pub(crate) fn deliver<B>(
-        &self,
-        request: Request<B>,
-        pass: bool,
-    ) -> Pin<Box<dyn Future<Output = Delivered> + Send>>
+    pub(crate) fn deliver<B>(&self, request: Request<B>, pass: bool) -> Delivering
     where
         B: Body + Send + 'static,
     {
@@ -239,7 +235,9 @@ impl fmt::Debug for Webhook {
 ///
 /// If it is dropped before the body is read, the delivery has no effect; later, the attempt goes
 /// on.
-pub struct WebhookFuture(BoxFuture<'static, Delivered>);
+pub struct WebhookFuture(Delivering);
+
+type Delivering = BoxFuture<'static, Delivered>;
 
 impl Future for WebhookFuture {
     type Output = Result<Response<ReplyBody>, Infallible>;
