@@ -253,9 +253,9 @@ async fn effect_and_record_stay_together() {
             // What the record is written with; the note on another connection, too.
             (Meanwhile, At("user-7", false), Fulfils, NotRecorded, Fulfilled, 2),
             (Meanwhile, At("user-7", true), Fulfils, NotRecorded, Fulfilled, 2),
-            (Meanwhile, At("COMMIT;", false), Fulfils, NotRecorded, Fulfilled, 2),
+            (Meanwhile, At("COMMIT\0", false), Fulfils, NotRecorded, Fulfilled, 2),
             // Committed, and recorded with it.
-            (Meanwhile, At("COMMIT;", true), Fulfils, NotRecorded, Fulfilled, 1),
+            (Meanwhile, At("COMMIT\0", true), Fulfils, NotRecorded, Fulfilled, 1),
             (Meanwhile, At("ROLLBACK TO", false), Fails, Failed, Fulfilled, 2),
             (Meanwhile, At("ROLLBACK TO", true), Doubts, InDoubt, InDoubt, 1),
             (Before, No, GoesOn, Failed, Fulfilled, 2),
@@ -293,11 +293,11 @@ async fn a_journal_holds_no_connection_meanwhile() {
             (Before, All, StoreUnavailable, Fulfilled, 1),
             (Before, At("SAVEPOINT", true), StoreUnavailable, Fulfilled, 1),
             // The record can only say that it started.
-            (Before, At("COMMIT;", true), StoreUnavailable, InProgress, 0),
+            (Before, At("COMMIT\0", true), StoreUnavailable, InProgress, 0),
             (Meanwhile, Open, Fulfilled, Fulfilled, 1),
             (Meanwhile, At("fulfilled", false), NotRecorded, InProgress, 1),
-            (Meanwhile, At("COMMIT;", false), NotRecorded, InProgress, 1),
-            (Meanwhile, At("COMMIT;", true), NotRecorded, Fulfilled, 1),
+            (Meanwhile, At("COMMIT\0", false), NotRecorded, InProgress, 1),
+            (Meanwhile, At("COMMIT\0", true), NotRecorded, Fulfilled, 1),
         ];
         let cases = (1..).zip(cases).map(|(at, (when, silence, first, next, runs))| {
             let (pool, db) = (pool.clone(), db.clone());
@@ -346,7 +346,7 @@ async fn as_many_as_the_store_may_have() {
         let handler = Handler::new(Fulfils, pool.clone());
         handler.goes_on.notify_one();
         let webhook = webhook(handler, store);
-        proxy.silence_at(Some(("COMMIT;", false)));
+        proxy.silence_at(Some(("COMMIT\0", false)));
         let begun = Instant::now();
         for verdict in join_all((1..9).map(|id| deliver(&webhook, id))).await {
             assert_eq!(verdict, Verdict::NotRecorded);
