@@ -260,7 +260,10 @@ async fn debug_redacts() {
     let captured = secret.to_owned();
     let handler = fulfil_fn(move |_: Fulfilment| {
         let _ = &captured;
-        async { Err::<Outcome, _>(BoxError::from("down")) }
+        async {
+            tokio::task::yield_now().await;
+            Err::<Outcome, _>(BoxError::from("down"))
+        }
     });
     redacts(&handler);
 
