@@ -16,7 +16,7 @@ use std::{
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{client::legacy, rt::TokioExecutor};
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 use sqlx::{
     SqlitePool, query, query_as, raw_sql,
     sqlite::{SqliteConnectOptions, SqliteJournalMode::Wal},
@@ -104,7 +104,7 @@ async fn reconcile(webhook: Webhook, client: api::Client, every: Duration) {
 }
 
 const GRANTS: &str = "CREATE TABLE IF NOT EXISTS grants \
-    (fulfilment INTEGER PRIMARY KEY, promoter INTEGER, amount INTEGER, unit TEXT)";
+    (fulfilment INTEGER PRIMARY KEY, promoter INTEGER, amount TEXT, unit TEXT)";
 
 struct Grants;
 
@@ -119,11 +119,13 @@ impl FulfilIn<SqliteTx> for Grants {
         let (Unit::FreeMonths | Unit::Credits | Unit::Points) = fulfilment.unit else {
             return Ok(Outcome::Pending); // stays visible in FirstPromoter's dashboard
         };
-        let amount = fulfilment.amount.whole().filter(|amount| *amount > 0);
+        if !fulfilment.amount.is_positive() {
+            return Err("not an amount above zero".into()); // nothing takes effect
+        }
         query("INSERT INTO grants VALUES (?, ?, ?, ?)")
             .bind(i64::try_from(fulfilment.id.get())?)
             .bind(i64::try_from(fulfilment.promoter.id.get())?)
-            .bind(i64::try_from(amount.ok_or("not a whole amount above zero")?)?)
+            .bind(fulfilment.amount.to_string())
             .bind(fulfilment.unit.as_str())
             .execute(&mut **tx) // in the store's transaction, not in one of the pool's
             .await?;
@@ -132,11 +134,12 @@ impl FulfilIn<SqliteTx> for Grants {
 }
 
 async fn list(State(pool): State<SqlitePool>) -> Result<Json<Vec<Value>>, StatusCode> {
-    let grants: Vec<(i64, i64, i64, String)> = query_as("SELECT * FROM grants ORDER BY rowid")
+    let grants: Vec<(i64, i64, String, String)> = query_as("SELECT * FROM grants ORDER BY rowid")
         .fetch_all(&pool)
         .await
         .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     let grants = grants.into_iter().map(|(fulfilment, promoter, amount, unit)| {
+        let amount = amount.parse::<Number>().ok();
         json!({ "fulfilment": fulfilment, "promoter": promoter, "amount": amount, "unit": unit })
     });
     Ok(Json(grants.collect()))
