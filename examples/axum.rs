@@ -4,29 +4,51 @@
 //! `PORT` is the port (default: 3000; 0 picks one), `WEBHOOK_KEY` the secret in the webhook's URL, and
 //! `DATABASE` the database file (default: `app.db`).
 
-use std::{env, error::Error, future::IntoFuture, time::Duration};
+use std::{env, io, time::Duration};
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
-use serde::Serialize;
-use serde_json::value::RawValue;
-use sqlx::{
-    SqlitePool, query, query_as, raw_sql,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode::Wal},
-};
-use tokio::{net::TcpListener, sync::oneshot, time::timeout};
+use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use futures::FutureExt;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode::Wal, SqlitePool};
+use tokio::{net::TcpListener, signal, time::sleep};
 use tower_firstpromoter::{
     Access, BoxError, FulfilIn, Outcome, Webhook,
     event::{Fulfilment, Unit},
     store::{SqliteStore, SqliteTx},
 };
 
+const GRANTS: &str = "CREATE TABLE IF NOT EXISTS grants \
+    (fulfilment INTEGER PRIMARY KEY, promoter INTEGER, amount TEXT, unit TEXT)";
+
+struct Grants;
+
+impl FulfilIn<SqliteTx> for Grants {
+    type Error = BoxError;
+
+    async fn fulfil_in(&self, f: Fulfilment, tx: &mut SqliteTx) -> Result<Outcome, BoxError> {
+        let (Unit::FreeMonths | Unit::Credits | Unit::Points) = f.unit else {
+            return Ok(Outcome::Pending); // stays visible in FirstPromoter's dashboard
+        };
+        if !f.amount.is_positive() {
+            return Err("not an amount above zero".into()); // nothing takes effect
+        }
+        sqlx::query("INSERT INTO grants VALUES (?, ?, ?, ?)")
+            .bind(i64::try_from(f.id.get())?)
+            .bind(i64::try_from(f.promoter.id.get())?)
+            .bind(f.amount.to_string())
+            .bind(f.unit.as_str())
+            .execute(&mut **tx) // in the store's transaction, not in one of the pool's
+            .await?;
+        Ok(Outcome::Fulfilled)
+    }
+}
+
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), BoxError> {
     let or = |name, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
     let key = or("WEBHOOK_KEY", "a-key-for-development");
     let file = SqliteConnectOptions::new().filename(or("DATABASE", "app.db"));
     let pool = SqlitePool::connect_with(file.create_if_missing(true).journal_mode(Wal)).await?;
-    raw_sql(GRANTS).execute(&pool).await?;
+    sqlx::query(GRANTS).execute(&pool).await?;
     let store = SqliteStore::new(pool.clone());
     store.create_table().await?;
 
@@ -37,94 +59,38 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .layer(webhook.clone().at("/webhooks/firstpromoter"));
 
     let listener = TcpListener::bind(("127.0.0.1", or("PORT", "3000").parse()?)).await?;
-    let stop = stop_signal()?;
-    let mut lines = format!("listening on http://{}\n", listener.local_addr()?);
+    let stop = stop_signal()?.shared();
+    println!("listening on http://{}", listener.local_addr()?);
     if env::var_os("WEBHOOK_KEY").is_none() {
-        lines += &format!("WEBHOOK_KEY is not set, so the key is: {key}\n");
+        eprintln!("WEBHOOK_KEY is not set, so the key is: {key}");
     }
-    print!("{lines}"); // in one write: a reader may close the pipe after the first line
-
-    let (stop_serving, stopped) = oneshot::channel::<()>();
-    let server = axum::serve(listener, app).with_graceful_shutdown(async { drop(stopped.await) });
-    let server = tokio::spawn(server.into_future());
-    stop.await;
-    // Time for answers and running attempts. Whatever takes longer is cut off.
-    let ended = timeout(Duration::from_secs(20), async {
-        drop(stop_serving);
-        drop(server.await);
-        webhook.close().await;
-    });
-    if ended.await.is_err() {
-        eprintln!("some connections or attempts have not ended");
-    }
-    Ok(())
+    let serve = async {
+        axum::serve(listener, app).with_graceful_shutdown(stop.clone()).await?;
+        webhook.close().await; // waits for running attempts
+        Ok::<_, BoxError>(())
+    };
+    // Whatever takes longer to end is cut off, and undone.
+    let limit = stop.clone().then(|()| sleep(Duration::from_secs(20)));
+    tokio::select! { served = serve => served, () = limit => Ok(()) }
 }
 
-const GRANTS: &str = "CREATE TABLE IF NOT EXISTS grants \
-    (fulfilment INTEGER PRIMARY KEY, promoter INTEGER, amount TEXT, unit TEXT)";
-
-struct Grants;
-
-impl FulfilIn<SqliteTx> for Grants {
-    type Error = BoxError;
-
-    async fn fulfil_in(
-        &self,
-        fulfilment: Fulfilment,
-        tx: &mut SqliteTx,
-    ) -> Result<Outcome, BoxError> {
-        let (Unit::FreeMonths | Unit::Credits | Unit::Points) = fulfilment.unit else {
-            return Ok(Outcome::Pending); // stays visible in FirstPromoter's dashboard
-        };
-        if !fulfilment.amount.is_positive() {
-            return Err("not an amount above zero".into()); // nothing takes effect
-        }
-        query("INSERT INTO grants VALUES (?, ?, ?, ?)")
-            .bind(i64::try_from(fulfilment.id.get())?)
-            .bind(i64::try_from(fulfilment.promoter.id.get())?)
-            .bind(fulfilment.amount.to_string())
-            .bind(fulfilment.unit.as_str())
-            .execute(&mut **tx) // in the store's transaction, not in one of the pool's
-            .await?;
-        Ok(Outcome::Fulfilled)
-    }
+/// Answers with the grants as JSON, whose amounts have every digit that was sent.
+async fn list(State(pool): State<SqlitePool>) -> Result<impl IntoResponse, StatusCode> {
+    let json = sqlx::query_scalar::<_, String>(
+        "SELECT json_group_array(json_object('fulfilment', fulfilment, 'promoter', promoter, \
+         'amount', json(amount), 'unit', unit) ORDER BY fulfilment) FROM grants",
+    );
+    let json = json.fetch_one(&pool).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    Ok(([("content-type", "application/json")], json))
 }
 
-async fn list(State(pool): State<SqlitePool>) -> Result<Json<Vec<Grant>>, StatusCode> {
-    let grants = query_as("SELECT * FROM grants ORDER BY fulfilment").fetch_all(&pool).await;
-    let grants: Vec<(i64, i64, String, String)> =
-        grants.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
-    Ok(Json(grants.into_iter().filter_map(Grant::of).collect()))
-}
-
-#[derive(Serialize)]
-struct Grant {
-    fulfilment: i64,
-    promoter: i64,
-    amount: Box<RawValue>, // a number with every digit that was sent
-    unit: String,
-}
-
-impl Grant {
-    fn of((fulfilment, promoter, amount, unit): (i64, i64, String, String)) -> Option<Self> {
-        let amount = RawValue::from_string(amount).ok()?;
-        Some(Self { fulfilment, promoter, amount, unit })
-    }
-}
-
-/// Resolves on SIGINT or SIGTERM, which are listened for from this call on.
-#[cfg(unix)]
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+/// Resolves when the process is asked to end, which is listened for from this call on.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    let mut terminate = signal::unix::signal(signal::unix::SignalKind::terminate())?;
+    #[cfg(windows)]
+    let mut terminate = signal::windows::ctrl_close()?;
     Ok(async move {
-        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        tokio::select! { _ = signal::ctrl_c() => {}, _ = terminate.recv() => {} }
     })
-}
-
-#[cfg(not(unix))]
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    Ok(async { drop(tokio::signal::ctrl_c().await) })
 }

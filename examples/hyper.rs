@@ -12,17 +12,17 @@ use std::{
     fs,
     io::{self, Write},
     path::PathBuf,
-    pin::pin,
     time::Duration,
 };
 
+use futures::FutureExt;
 use hyper::{Request, Response, body::Incoming};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, task::block_in_place, time::timeout};
+use tokio::{net::TcpListener, signal, task::block_in_place, time::sleep};
 use tower::{Layer, service_fn};
 use tower_firstpromoter::{
     Access, Fulfil, Outcome, Webhook,
@@ -47,46 +47,43 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let app = TowerToHyperService::new(app);
 
     let listener = TcpListener::bind(("127.0.0.1", or("PORT", "3000").parse()?)).await?;
-    let stop = stop_signal()?;
-    let mut lines = format!("listening on http://{}\n", listener.local_addr()?);
+    let stop = stop_signal()?.shared();
+    println!("listening on http://{}", listener.local_addr()?);
     if env::var_os("WEBHOOK_KEY").is_none() {
-        lines += &format!("WEBHOOK_KEY is not set, so the key is: {key}\n");
+        eprintln!("WEBHOOK_KEY is not set, so the key is: {key}");
     }
-    print!("{lines}"); // in one write: a reader may close the pipe after the first line
 
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()); // ends connections that never finish a head
     let connections = GracefulShutdown::new();
-    let mut stop = pin!(stop);
-    loop {
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    eprintln!("cannot accept a connection: {error}");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
+    let serve = async {
+        loop {
+            let stream = tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        eprintln!("cannot accept a connection: {error}");
+                        sleep(Duration::from_millis(100)).await;
+                        continue;
+                    }
+                },
+                () = stop.clone() => break,
+            };
+            let connection = server.serve_connection(TokioIo::new(stream), app.clone());
+            let connection = connections.watch(connection.into_owned());
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    eprintln!("a connection broke: {error}");
                 }
-            },
-            () = &mut stop => break,
-        };
-        let connection = server.serve_connection(TokioIo::new(stream), app.clone()).into_owned();
-        let connection = connections.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                eprintln!("a connection broke: {error}");
-            }
-        });
-    }
-    drop(listener);
-    // Time for answers and running attempts. Whatever takes longer is cut off.
-    let ended = timeout(Duration::from_secs(20), async {
+            });
+        }
+        drop(listener);
         connections.shutdown().await;
-        webhook.close().await;
-    });
-    if ended.await.is_err() {
-        eprintln!("some connections or attempts have not ended");
-    }
+        webhook.close().await; // waits for running attempts
+    };
+    // Whatever takes longer to end is cut off, and in doubt.
+    let limit = stop.clone().then(|()| sleep(Duration::from_secs(20)));
+    tokio::select! { () = serve => {}, () = limit => {} }
     Ok(())
 }
 
@@ -128,19 +125,13 @@ impl Fulfil for Coupons {
     }
 }
 
-/// Resolves on SIGINT or SIGTERM, which are listened for from this call on.
-#[cfg(unix)]
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+/// Resolves when the process is asked to end, which is listened for from this call on.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    let mut terminate = signal::unix::signal(signal::unix::SignalKind::terminate())?;
+    #[cfg(windows)]
+    let mut terminate = signal::windows::ctrl_close()?;
     Ok(async move {
-        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        tokio::select! { _ = signal::ctrl_c() => {}, _ = terminate.recv() => {} }
     })
-}
-
-#[cfg(not(unix))]
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    Ok(async { drop(tokio::signal::ctrl_c().await) })
 }

@@ -1,31 +1,32 @@
 //! The `axum` example, seen by its operator: the log on standard error (`RUST_LOG`, default: `info`)
 //! reports what became of each delivery, and `GET /metrics` serves the metrics as Prometheus text.
 //!
-//! `PORT`, `WEBHOOK_KEY` and `DATABASE` are as in the `axum` example.
+//! `PORT` and `WEBHOOK_KEY` are as in the `axum` example; `DATABASE` is the database file (default:
+//! `observed.db`).
 
 use std::{
     env,
-    error::Error,
-    future::{IntoFuture, ready},
+    future::ready,
     io::{self, IsTerminal},
     time::Duration,
 };
 
 use axum::{Router, routing::get};
+use futures::FutureExt;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use sqlx::{SqlitePool, query, raw_sql, sqlite::SqliteConnectOptions};
-use tokio::{net::TcpListener, sync::oneshot, time::timeout};
+use tokio::{net::TcpListener, signal, time::sleep};
 use tower_firstpromoter::{
     Access, BoxError, FulfilIn, Outcome, Webhook,
     event::{Fulfilment, Unit},
     observe::Metrics,
     store::{SqliteStore, SqliteTx},
 };
-use tracing::{info, level_filters::LevelFilter};
+use tracing::{info, level_filters::LevelFilter, warn};
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), BoxError> {
     let level = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
     tracing_subscriber::fmt()
         .with_env_filter(level.from_env()?)
@@ -40,7 +41,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let or = |name, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
     let key = or("WEBHOOK_KEY", "a-key-for-development");
-    let file = SqliteConnectOptions::new().filename(or("DATABASE", "app.db"));
+    let file = SqliteConnectOptions::new().filename(or("DATABASE", "observed.db"));
     let pool = SqlitePool::connect_with(file.create_if_missing(true)).await?;
     raw_sql("CREATE TABLE IF NOT EXISTS accounts (id TEXT PRIMARY KEY, credits INTEGER NOT NULL)")
         .execute(&pool)
@@ -59,29 +60,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .layer(webhook.clone().at("/webhooks/firstpromoter"));
 
     let listener = TcpListener::bind(("127.0.0.1", or("PORT", "3000").parse()?)).await?;
-    let stop = stop_signal()?;
-    let mut lines = format!("listening on http://{}\n", listener.local_addr()?);
+    let stop = stop_signal()?.shared();
+    println!("listening on http://{}", listener.local_addr()?);
     if env::var_os("WEBHOOK_KEY").is_none() {
-        lines += &format!("WEBHOOK_KEY is not set, so the key is: {key}\n");
+        eprintln!("WEBHOOK_KEY is not set, so the key is: {key}");
     }
-    print!("{lines}"); // in one write: a reader may close the pipe after the first line
 
-    let (stop_serving, stopped) = oneshot::channel::<()>();
-    let server = axum::serve(listener, app).with_graceful_shutdown(async { drop(stopped.await) });
-    let server = tokio::spawn(server.into_future());
-    stop.await;
-    info!("stopping");
-    // Time for answers and running attempts. Whatever takes longer is cut off and undone.
-    let ended = timeout(Duration::from_secs(20), async {
-        drop(stop_serving);
-        drop(server.await);
-        webhook.close().await;
-    });
-    match ended.await {
-        Ok(()) => info!("every attempt has ended"),
-        Err(_elapsed) => tracing::warn!("some connections or attempts have not ended"),
+    let serve = async {
+        axum::serve(listener, app).with_graceful_shutdown(stop.clone()).await?;
+        webhook.close().await; // waits for running attempts
+        info!("every attempt has ended");
+        Ok::<_, BoxError>(())
+    };
+    // Whatever takes longer to end is cut off, and undone.
+    let limit = stop.clone().then(|()| sleep(Duration::from_secs(20)));
+    tokio::select! {
+        served = serve => served,
+        () = limit => Ok(warn!("some connections or attempts have not ended")),
     }
-    Ok(())
 }
 
 struct Credit;
@@ -89,17 +85,12 @@ struct Credit;
 impl FulfilIn<SqliteTx> for Credit {
     type Error = BoxError;
 
-    async fn fulfil_in(
-        &self,
-        fulfilment: Fulfilment,
-        tx: &mut SqliteTx,
-    ) -> Result<Outcome, BoxError> {
-        let (Unit::Credits, Some(account)) = (&fulfilment.unit, &fulfilment.promoter.cust_id)
-        else {
+    async fn fulfil_in(&self, f: Fulfilment, tx: &mut SqliteTx) -> Result<Outcome, BoxError> {
+        let (Unit::Credits, Some(account)) = (&f.unit, &f.promoter.cust_id) else {
             info!("left pending: not credits, or an unknown user");
             return Ok(Outcome::Pending);
         };
-        let credits = fulfilment.amount.whole().filter(|credits| *credits > 0);
+        let credits = f.amount.whole().filter(|credits| *credits > 0);
         query(
             "INSERT INTO accounts VALUES (?, ?) \
              ON CONFLICT (id) DO UPDATE SET credits = credits + excluded.credits",
@@ -113,19 +104,13 @@ impl FulfilIn<SqliteTx> for Credit {
     }
 }
 
-/// Resolves on SIGINT or SIGTERM, which are listened for from this call on.
-#[cfg(unix)]
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+/// Resolves when the process is asked to end, which is listened for from this call on.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    let mut terminate = signal::unix::signal(signal::unix::SignalKind::terminate())?;
+    #[cfg(windows)]
+    let mut terminate = signal::windows::ctrl_close()?;
     Ok(async move {
-        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        tokio::select! { _ = signal::ctrl_c() => {}, _ = terminate.recv() => {} }
     })
-}
-
-#[cfg(not(unix))]
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    Ok(async { drop(tokio::signal::ctrl_c().await) })
 }

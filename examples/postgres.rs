@@ -13,11 +13,12 @@
 //! curl localhost:3000/accounts
 //! ```
 
-use std::{collections::BTreeMap, env, error::Error, future::IntoFuture, time::Duration};
+use std::{collections::BTreeMap, env, io, time::Duration};
 
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use futures::FutureExt;
 use sqlx::{PgPool, postgres::PgPoolOptions, query, query_as, raw_sql};
-use tokio::{net::TcpListener, sync::oneshot, time::timeout};
+use tokio::{net::TcpListener, signal, time::sleep};
 use tower_firstpromoter::{
     Access, BoxError, FulfilIn, Outcome, Webhook,
     event::{Fulfilment, Unit},
@@ -25,7 +26,7 @@ use tower_firstpromoter::{
 };
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), BoxError> {
     let or = |name, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
     let key = or("WEBHOOK_KEY", "a-key-for-development");
     let database = env::var("DATABASE_URL").map_err(|_| "DATABASE_URL is not set")?;
@@ -40,27 +41,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .layer(webhook.clone().at("/webhooks/firstpromoter"));
 
     let listener = TcpListener::bind(("127.0.0.1", or("PORT", "3000").parse()?)).await?;
-    let stop = stop_signal()?;
-    let mut lines = format!("listening on http://{}\n", listener.local_addr()?);
+    let stop = stop_signal()?.shared();
+    println!("listening on http://{}", listener.local_addr()?);
     if env::var_os("WEBHOOK_KEY").is_none() {
-        lines += &format!("WEBHOOK_KEY is not set, so the key is: {key}\n");
+        eprintln!("WEBHOOK_KEY is not set, so the key is: {key}");
     }
-    print!("{lines}"); // in one write: a reader may close the pipe after the first line
 
-    let (stop_serving, stopped) = oneshot::channel::<()>();
-    let server = axum::serve(listener, app).with_graceful_shutdown(async { drop(stopped.await) });
-    let server = tokio::spawn(server.into_future());
-    stop.await;
-    // Time for answers and running attempts. Whatever takes longer is cut off and undone.
-    let ended = timeout(Duration::from_secs(20), async {
-        drop(stop_serving);
-        drop(server.await);
-        webhook.close().await;
-    });
-    if ended.await.is_err() {
-        eprintln!("some connections or attempts have not ended");
-    }
-    Ok(())
+    let serve = async {
+        axum::serve(listener, app).with_graceful_shutdown(stop.clone()).await?;
+        webhook.close().await; // waits for running attempts
+        Ok::<_, BoxError>(())
+    };
+    // Whatever takes longer to end is cut off, and undone.
+    let limit = stop.clone().then(|()| sleep(Duration::from_secs(20)));
+    tokio::select! { served = serve => served, () = limit => Ok(()) }
 }
 
 /// Under a lock, because two processes that create a table at once conflict.
@@ -74,13 +68,9 @@ struct Credit;
 impl FulfilIn<PostgresTx> for Credit {
     type Error = BoxError;
 
-    async fn fulfil_in(
-        &self,
-        fulfilment: Fulfilment,
-        tx: &mut PostgresTx,
-    ) -> Result<Outcome, BoxError> {
+    async fn fulfil_in(&self, f: Fulfilment, tx: &mut PostgresTx) -> Result<Outcome, BoxError> {
         let (Unit::Credits, Some(credits @ 1..), Some(account)) =
-            (&fulfilment.unit, fulfilment.amount.whole(), &fulfilment.promoter.cust_id)
+            (&f.unit, f.amount.whole(), &f.promoter.cust_id)
         else {
             return Ok(Outcome::Pending); // for a person to look at
         };
@@ -103,19 +93,13 @@ async fn accounts(State(pool): State<PgPool>) -> Result<Json<BTreeMap<String, i6
     Ok(Json(accounts.into_iter().collect()))
 }
 
-/// Resolves on SIGINT or SIGTERM, which are listened for from this call on.
-#[cfg(unix)]
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+/// Resolves when the process is asked to end, which is listened for from this call on.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    let mut terminate = signal::unix::signal(signal::unix::SignalKind::terminate())?;
+    #[cfg(windows)]
+    let mut terminate = signal::windows::ctrl_close()?;
     Ok(async move {
-        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        tokio::select! { _ = signal::ctrl_c() => {}, _ = terminate.recv() => {} }
     })
-}
-
-#[cfg(not(unix))]
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    Ok(async { drop(tokio::signal::ctrl_c().await) })
 }

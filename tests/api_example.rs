@@ -104,3 +104,23 @@ async fn an_application_with_an_account() {
         ends(example);
     });
 }
+
+/// Both examples keep their data in the same file by default.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_goes_on_where_the_axum_example_was() {
+    let account = Account::new();
+    account.add(&payload(1));
+    account.add(&payload(2));
+    let api = serve(account.clone()).await;
+    let files = TempDir::new().expect("a directory");
+    block_in_place(|| {
+        let example = Example::start("axum", files.path());
+        assert_eq!(example.deliver(payload(1).to_bytes()).status, 200);
+        ends(example);
+
+        let example = start(&files, &api);
+        wait_for("both are completed", || account.completed().len() == 2);
+        assert_eq!(granted(&example), [1, 2]);
+        ends(example);
+    });
+}
