@@ -12,10 +12,7 @@ use std::{
 };
 
 use futures::FutureExt;
-use tokio::{
-    sync::{oneshot, watch},
-    time::timeout,
-};
+use tokio::{sync::watch, time::timeout};
 
 use super::{
     AttemptSettings, FulfilIn, Outcome,
@@ -217,36 +214,24 @@ async fn end<S: Store>(store: S, tx: S::Tx, end: End) -> Result<State, String> {
     bounded(async move { store.end(tx, end).await }, async |_late| ()).await?.map_err(text)
 }
 
-/// Runs `work` to completion, in a task of its own unless it is ready at once, and waits for its
-/// answer at most [`STORE_WITHIN`]. A later answer goes to `late`.
+/// Waits for `work` at most [`STORE_WITHIN`]. It is never dropped: if it takes longer it goes on in a
+/// task of its own, and its answer goes to `late`.
 async fn bounded<T, W, L>(work: W, late: impl FnOnce(T) -> L + Send + 'static) -> Result<T, String>
 where
     T: Send + 'static,
     W: Future<Output = T> + Send + 'static,
     L: Future<Output = ()> + Send,
 {
-    let work = AssertUnwindSafe(work).catch_unwind();
-    let mut work = Box::pin(work.map(|answer| answer.map_err(message)));
-    if let Some(answer) = work.as_mut().now_or_never() {
+    let mut work = Box::pin(AssertUnwindSafe(work).catch_unwind().map(|it| it.map_err(message)));
+    if let Ok(answer) = timeout(STORE_WITHIN, &mut work).await {
         return answer.map_err(|_message| "the store panicked".to_owned());
     }
-    let (sender, mut answer) = oneshot::channel();
     tokio::spawn(Span::current().instrument(async move {
-        if let Ok(Err(unheard)) = work.await.map(|answer| sender.send(answer)) {
+        if let Ok(unheard) = work.await {
             late(unheard).await;
         }
     }));
-    match timeout(STORE_WITHIN, &mut answer).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_)) => Err("the store panicked".to_owned()),
-        Err(_elapsed) => {
-            // From now on the answer goes to `late`, unless it came just now.
-            answer.close();
-            answer.try_recv().map_err(|_| {
-                format!("the store did not answer within {} s", STORE_WITHIN.as_secs())
-            })
-        }
-    }
+    Err(format!("the store did not answer within {} s", STORE_WITHIN.as_secs()))
 }
 
 /// Formats an error of the application, whose formatting may fail or panic.
