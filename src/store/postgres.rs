@@ -105,28 +105,27 @@ impl PostgresStore {
     }
 
     async fn try_end(&self, tx: PostgresTx, mut end: End) -> Result<State, Problem> {
-        let PostgresTx { mut connection, claim, attempt, now, pid } = tx;
-        // What a write fails by may be on the connection for good.
-        let (mut silent, mut keep) = (false, true);
+        let PostgresTx { mut connection, claim, attempt, name, pid } = tx;
+        let mut silent = false;
         if matches!(end, End::Fulfilled | End::WasFulfilled | End::Pending) {
             let ended = attempt.ended(end, true);
-            let write = self.0.write(&mut connection, &claim, &ended, None, Some(now));
+            let write = self.0.write(&mut connection, &claim, &ended, None, Some(&name));
             let written = timeout(WRITE_WITHIN, write).await.unwrap_or(Err(Problem::TimedOut));
             let problem = match written {
                 Ok(true) => {
-                    let committed = timeout(WRITE_WITHIN, connection.commit()).await;
+                    let committed = timeout(WRITE_WITHIN, connection.end("COMMIT")).await;
                     return committed.unwrap_or(Err(Problem::TimedOut)).map(|()| ended.state);
                 }
                 Ok(false) => Problem::Lost,
                 Err(problem) => problem,
             };
-            (silent, keep) = (matches!(problem, Problem::TimedOut), false);
+            silent = matches!(problem, Problem::TimedOut);
             end = End::Failed(problem.to_string());
         }
 
         // The rest is undone. While the reason is noted on another connection, the transaction keeps
         // the lock, so that nobody begins in between.
-        let same = if silent { None } else { connection.is_same(now).await };
+        let same = if silent { None } else { connection.is_same(&name).await };
         let ours = match same {
             Some(same) => same,
             None => self.0.is_locked_by(pid, claim.id).await.unwrap_or(false),
@@ -136,7 +135,7 @@ impl PostgresStore {
         }
         let noted = self.0.note(&claim, &attempt.ended(end, true)).await;
         match same {
-            Some(true) => connection.roll_back(keep).await,
+            Some(true) => connection.roll_back().await,
             Some(false) => drop(connection),
             // The server may be at work on a statement of the handler's, for hours.
             None => drop(self.0.end_session(pid, claim.id).await),
@@ -160,8 +159,8 @@ pub struct PostgresTx {
     pub(super) connection: Connection,
     pub(super) claim: Claim,
     pub(super) attempt: Attempt,
-    /// When the transaction began, and in which session.
-    pub(super) now: i64,
+    /// What the transaction's setting says, and its session.
+    pub(super) name: String,
     pub(super) pid: i32,
 }
 
@@ -169,7 +168,7 @@ impl Deref for PostgresTx {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.connection.raw
+        &self.connection.opened.raw
     }
 }
 
@@ -177,10 +176,10 @@ impl DerefMut for PostgresTx {
     #[track_caller]
     fn deref_mut(&mut self) -> &mut PgConnection {
         assert!(
-            self.connection.raw.is_in_transaction(),
+            self.connection.opened.raw.is_in_transaction(),
             "the transaction has ended: a nested one could not begin"
         );
-        &mut self.connection.raw
+        &mut self.connection.opened.raw
     }
 }
 

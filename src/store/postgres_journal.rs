@@ -78,7 +78,7 @@ impl PostgresJournal {
         if !self.0.write(&mut connection, &claim, &started, Some(run), None).await? {
             return Err(Problem::Lost);
         }
-        connection.commit().await?;
+        connection.end("COMMIT").await?;
         Ok(PostgresJournalTx { claim, attempt, run })
     }
 }

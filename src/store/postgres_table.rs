@@ -55,8 +55,8 @@ const SHOWN: &str = "CASE WHEN f.state <> 'started' THEN f.state \
     AND clock_timestamp() < f.started_at + f.runs_within + interval '30 seconds' \
     THEN 'started' ELSE 'in_doubt' END";
 
-/// Tells one transaction from another, whatever the time zone: when it began, in microseconds.
-const NOW: &str = "(extract(epoch FROM now()) * 1000000)::bigint";
+/// The setting that names the attempt, for as long as its transaction lasts.
+const ATTEMPT: &str = "firstpromoter.attempt";
 
 macro_rules! store {
     ($store:ident, $tx:ident) => {
@@ -154,8 +154,13 @@ pub(super) async fn bounded<T>(
     Ok(timeout(VERB_WITHIN, verb).await.unwrap_or(Err(Problem::TimedOut))?)
 }
 
-/// A connection, and the options that it was opened with.
-type Opened = (PgConnection, Arc<PgConnectOptions>);
+/// An open connection, with its session and the options that it was opened with.
+pub(super) struct Opened {
+    pub(super) raw: PgConnection,
+    options: Arc<PgConnectOptions>,
+    session: i32,
+    used: Instant,
+}
 
 /// A few connections that nobody else can use. sqlx's own pool pings whatever it takes back.
 struct Pool {
@@ -172,13 +177,12 @@ struct Pool {
 
 struct Slots {
     permits: Arc<Semaphore>,
-    idle: Mutex<Vec<(Opened, Instant)>>,
+    idle: Mutex<Vec<Opened>>,
 }
 
 /// A connection of the store's own. Dropped, it is closed: what became of it is not known.
 pub(super) struct Connection {
-    pub(super) raw: PgConnection,
-    options: Arc<PgConnectOptions>,
+    pub(super) opened: Opened,
     slots: Arc<Slots>,
     permit: OwnedSemaphorePermit,
 }
@@ -206,8 +210,8 @@ impl Pool {
     ) -> Result<(Connection, Vec<PgRow>), Problem> {
         let slot = timeout(CONNECT_WITHIN, Arc::clone(&slots.permits).acquire_owned()).await;
         let Ok(Ok(mut permit)) = slot else { return Err(sqlx::Error::PoolTimedOut.into()) };
-        if let Some((raw, options)) = slots.reusable(&self.given.connect_options()) {
-            let mut reused = Connection { raw, options, slots: Arc::clone(slots), permit };
+        if let Some(opened) = slots.reusable(&self.given.connect_options()) {
+            let mut reused = Connection { opened, slots: Arc::clone(slots), permit };
             if let Ok(Ok(rows)) = timeout(ANSWER_WITHIN, reused.send(sql)).await {
                 return Ok((reused, rows));
             }
@@ -216,9 +220,10 @@ impl Pool {
             slots.idle().clear();
         }
         let connecting = timeout(CONNECT_WITHIN, self.connect()).await;
-        let (raw, options) = connecting.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
-        let mut new = Connection { raw, options, slots: Arc::clone(slots), permit };
-        let rows = new.send(sql).await?;
+        let opened = connecting.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+        let mut new = Connection { opened, slots: Arc::clone(slots), permit };
+        // A session that waits for a lock outlives its connection. Those of reused ones are few.
+        let rows = new.send(&format!("{LIMIT}; {sql}")).await?;
         Ok((new, rows))
     }
 
@@ -232,13 +237,13 @@ impl Pool {
         // The store begins and ends transactions by messages of its own, which say more than sqlx's.
         // sqlx is left to believe that one is always open: what a handler begins is a savepoint.
         std::mem::forget(raw.begin().await?);
-        raw_sql("ROLLBACK").execute(&mut raw).await?;
-        Ok((raw, options))
+        let session = raw_sql("ROLLBACK; SELECT pg_backend_pid()").fetch_one(&mut raw).await?;
+        Ok(Opened { raw, options, session: session.try_get(0)?, used: Instant::now() })
     }
 }
 
 impl Slots {
-    fn idle(&self) -> MutexGuard<'_, Vec<(Opened, Instant)>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Opened>> {
         // Nothing panics while this is locked.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -246,63 +251,53 @@ impl Slots {
     /// The connection used last, unless it is too old or its options have changed since.
     fn reusable(&self, now: &Arc<PgConnectOptions>) -> Option<Opened> {
         std::iter::from_fn(|| self.idle().pop())
-            .find(|((_, then), since)| since.elapsed() < IDLE_WITHIN && Arc::ptr_eq(then, now))
-            .map(|(opened, _)| opened)
+            .find(|it| it.used.elapsed() < IDLE_WITHIN && Arc::ptr_eq(&it.options, now))
     }
 }
 
 impl Connection {
     /// Sends one message and returns the rows of all its statements.
     async fn send(&mut self, sql: &str) -> Result<Vec<PgRow>, Problem> {
-        Ok(raw_sql(AssertSqlSafe(sql)).fetch_all(&mut self.raw).await?)
+        Ok(raw_sql(AssertSqlSafe(sql)).fetch_all(&mut self.opened.raw).await?)
     }
 
-    /// As [`send`](Self::send), after a handler: it makes sure that what is read is its own answer.
-    /// After a `COPY` that a handler dropped, sqlx reads the one before.
-    async fn send_as(&mut self, mark: &str, sql: &str) -> Result<Vec<PgRow>, Problem> {
-        let mut rows = self.send(&format!("{sql}; SELECT '{mark}'")).await?;
-        let last = rows.pop().ok_or(Problem::Lost)?;
-        if last.try_get::<&str, _>(0)? == mark { Ok(rows) } else { Err(Problem::Lost) }
-    }
-
-    /// Undoes what the handler wrote and tells whether the transaction is the one that began at
-    /// `now`, or is lost with the connection; `None`, if no answer comes.
-    pub(super) async fn is_same(&mut self, now: i64) -> Option<bool> {
-        let same = format!("ROLLBACK TO SAVEPOINT firstpromoter; {LIMIT}; SELECT {NOW} = {now}");
-        let mark = mark();
+    /// Undoes what the handler wrote and tells whether the transaction is still the attempt's, or is
+    /// lost with the connection; `None`, if no answer comes.
+    pub(super) async fn is_same(&mut self, attempt: &str) -> Option<bool> {
+        let same = format!(
+            "ROLLBACK TO SAVEPOINT firstpromoter; {LIMIT}; SELECT current_setting('{ATTEMPT}', true)"
+        );
         let tell = async {
-            // Somebody may have cancelled the first one, or it read the answer before.
+            // Somebody may cancel the first one. After a `COPY` that a handler dropped, sqlx reads the
+            // answer before.
             for _ in 0..2 {
-                if let Ok(rows) = self.send_as(&mark, &same).await {
-                    return first(&rows).is_ok_and(|(same,)| same);
+                if self.send(&same).await.is_ok_and(|rows| says(&rows, attempt)) {
+                    return true;
                 }
             }
-            self.raw.ping().await.is_err()
+            self.opened.raw.ping().await.is_err()
         };
         timeout(ANSWER_WITHIN, tell).await.ok()
     }
 
-    pub(super) async fn commit(mut self) -> Result<(), Problem> {
-        self.send("COMMIT").await?;
+    /// Ends a transaction in which every answer was heard.
+    pub(super) async fn end(mut self, how: &str) -> Result<(), Problem> {
+        self.send(how).await?;
         self.keep();
         Ok(())
     }
 
-    /// Waits for the rollback, so that the fulfilment is free afterwards. If that fails the
-    /// transaction ends with the connection.
-    pub(super) async fn roll_back(mut self, keep: bool) {
-        if let (Ok(Ok(_)), true) =
-            (timeout(ANSWER_WITHIN, self.send_as(&mark(), "ROLLBACK")).await, keep)
-        {
-            self.keep();
-        }
+    /// Waits for the rollback, so that the fulfilment is free afterwards.
+    pub(super) async fn roll_back(mut self) {
+        let _ = timeout(ANSWER_WITHIN, self.send("ROLLBACK")).await;
     }
 
     /// Keeps the connection for the next one: its work has ended cleanly.
-    fn keep(self) {
+    fn keep(mut self) {
         // sqlx no longer believes it after it rolled back what a handler left half begun.
-        if self.raw.is_in_transaction() {
-            self.slots.idle().push(((self.raw, self.options), Instant::now()));
+        if self.opened.raw.is_in_transaction() {
+            self.opened.used = Instant::now();
+            self.slots.idle().push(self.opened);
         }
     }
 }
@@ -366,66 +361,74 @@ impl Table {
         format!("f.namespace = {} AND f.id = {id}", sql::literal(&self.namespace))
     }
 
-    /// The key of the fulfilment's advisory lock.
-    fn key(&self, id: FulfilmentId) -> String {
-        let text = sql::literal(&format!("{TABLE}:{}:{id}", self.namespace));
-        format!("hashtextextended({text}, 0)")
+    /// The key of the fulfilment's advisory lock: its FNV-1a hash, on every machine and in every
+    /// version the same.
+    fn key(&self, id: FulfilmentId) -> i64 {
+        let hash = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        let text = format!("{TABLE}:{}:{id}", self.namespace);
+        text.bytes().fold(0xcbf2_9ce4_8422_2325, hash) as i64
     }
 
     /// Takes the fulfilment's lock for the transaction, if it is free. It is a statement of its own,
     /// so that the snapshot of the next one is not older than the lock.
     fn lock(&self, id: FulfilmentId) -> String {
-        format!("SELECT pg_try_advisory_xact_lock({})", self.key(id))
+        format!("SELECT pg_try_advisory_xact_lock('{}')", self.key(id))
     }
 
     /// Begins a transaction by `begin`, if the record allows an attempt.
+    ///
+    /// The server plans each of these statements anew, so they are as plain as can be.
     pub(super) async fn begin(
         &self,
         claim: &Claim,
         begin: &str,
     ) -> Result<Begin<PostgresTx>, Problem> {
-        let Found { name, .. } = self.found().await?;
+        let table = &self.found().await?.name;
         let (row, lock) = (self.row(claim.id), self.lock(claim.id));
         let read = format!(
-            "{LIMIT}; SELECT pg_backend_pid(), \
-             (SELECT f.promoter_id = {} FROM {name} f WHERE {row} AND f.state = 'fulfilled')",
-            claim.promoter
+            "SELECT f.promoter_id::text FROM {table} f WHERE {row} AND f.state = 'fulfilled'"
         );
         let (mut connection, rows) = self.pool.ask(&self.pool.attempts, &read).await?;
-        let (session, fulfilled): (i32, Option<bool>) = first(&rows)?;
-        if let Some(same_promoter) = fulfilled {
+        if !rows.is_empty() {
             connection.keep();
-            return Ok(if same_promoter { Begin::Fulfilled } else { Begin::Mismatch });
+            let same = says(&rows, &claim.promoter.to_string());
+            return Ok(if same { Begin::Fulfilled } else { Begin::Mismatch });
         }
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let name = format!("attempt {}", LAST.fetch_add(1, Relaxed));
         // An error of the handler's aborts only what follows the savepoint. Without it the server
         // would let go of the lock while the handler still runs.
         let begin = format!(
-            "{begin}; {lock}, {NOW}, pg_backend_pid(), \
-             current_setting('transaction_read_only') = 'on'; \
-             SELECT {SHOWN}, f.promoter_id::text, f.attempts FROM {name} f WHERE {row}; \
+            "{begin}; SET LOCAL {ATTEMPT} = '{name}'; \
+             {lock}, pg_backend_pid(), current_setting('transaction_read_only'); \
+             SELECT f.state, f.promoter_id::text, f.attempts FROM {table} f WHERE {row}; \
              SAVEPOINT firstpromoter"
         );
         let Ok(begun) = timeout(ANSWER_WITHIN, connection.send(&begin)).await else {
             // A silent session may have the lock by now.
-            self.end_session(session, claim.id).await?;
+            self.end_session(connection.opened.session, claim.id).await?;
             return Err(Problem::TimedOut);
         };
         let rows = begun?;
-        let (locked, now, pid, read_only): (bool, _, _, bool) = first(&rows)?;
-        let known = rows.get(1).map(sql::known).transpose()?;
+        let (locked, pid, read_only): (bool, _, String) = first(&rows)?;
+        let known = match rows.get(1).map(sql::known).transpose()? {
+            // Whether its time is over is not asked of every record.
+            Some((State::Started, ..)) => self.get(claim.id).await?.map(|record| record.known()),
+            known => known,
+        };
         let started = matches!(known, Some((State::Started, ..)));
         let answer = match decide(known, claim, drop) {
             Begin::Fulfilled => Begin::Fulfilled,
             Begin::Mismatch => Begin::Mismatch,
             _ if started || !locked => Begin::Busy,
-            _ if read_only => return Err(Problem::ReadOnly),
+            _ if read_only == "on" => return Err(Problem::ReadOnly),
             _ => {
                 let tx =
-                    |attempt| PostgresTx { connection, claim: claim.clone(), attempt, now, pid };
+                    |attempt| PostgresTx { connection, claim: claim.clone(), attempt, name, pid };
                 return Ok(decide(known, claim, tx));
             }
         };
-        connection.roll_back(true).await;
+        connection.end("ROLLBACK").await?;
         Ok(answer)
     }
 
@@ -433,20 +436,20 @@ impl Table {
     pub(super) async fn note(&self, claim: &Claim, ended: &Ended) -> Result<State, Problem> {
         let (mut connection, _) = self.pool.ask(&self.pool.spare, BRIEF).await?;
         let written = self.write(&mut connection, claim, ended, None, None).await?;
-        connection.commit().await?;
+        connection.end("COMMIT").await?;
         self.decided(claim, ended, written).await
     }
 
     /// Writes the record of an attempt that ends, or starts as `run`. Returns whether it could: the
-    /// record is not fulfilled, names the same promoter or never ran, and the transaction began at
-    /// `now`.
+    /// record is not fulfilled, names the same promoter or never ran, and the transaction is that of
+    /// `attempt`.
     pub(super) async fn write(
         &self,
         connection: &mut Connection,
         claim: &Claim,
         ended: &Ended,
         run: Option<i64>,
-        now: Option<i64>,
+        attempt: Option<&str>,
     ) -> Result<bool, Problem> {
         let (Found { name, .. }, namespace) = (self.found().await?, sql::literal(&self.namespace));
         let write = format!(
@@ -455,7 +458,7 @@ impl Table {
              SELECT {namespace}, $1::text::numeric, $2, $3::text::numeric, $4::text::numeric, $5, $6, \
              $7, $8, $9, $10 * interval '1 millisecond', \
              CASE WHEN $9 IS NOT NULL THEN clock_timestamp() END \
-             WHERE coalesce($11 = {NOW}, true) \
+             WHERE ($11::text IS NULL OR current_setting('{ATTEMPT}', true) = $11) \
              AND set_config('synchronous_commit', 'on', true) = 'on' \
              AND set_config('lock_timeout', '3000', true) <> '' \
              ON CONFLICT (namespace, id) DO UPDATE SET promoter_id = excluded.promoter_id, \
@@ -467,11 +470,10 @@ impl Table {
              run = excluded.run, runs_within = excluded.runs_within, \
              started_at = excluded.started_at, changed = clock_timestamp() \
              WHERE f.state <> 'fulfilled' AND (f.promoter_id = excluded.promoter_id \
-             OR f.state = 'failed' AND f.attempts = 0) RETURNING $12"
+             OR f.state = 'failed' AND f.attempts = 0) RETURNING coalesce($11, '')"
         );
-        let mark = mark();
         let written = query(AssertSqlSafe(write))
-            .persistent(self.pool.named && (run.is_some() || now.is_some()))
+            .persistent(self.pool.named && (run.is_some() || attempt.is_some()))
             .bind(claim.id.to_string())
             .bind(self.text(claim.unit.as_str()))
             .bind(claim.amount.to_string())
@@ -482,11 +484,10 @@ impl Table {
             .bind(ended.reason.as_deref().map(|text| self.text(text)))
             .bind(run)
             .bind(run.map(|_| milliseconds(claim.attempt_within)))
-            .bind(now)
-            .bind(&mark)
-            .fetch_all(&mut connection.raw)
+            .bind(attempt)
+            .fetch_all(&mut connection.opened.raw)
             .await?;
-        Ok(written.first().is_some_and(|row| row.try_get(0).is_ok_and(|it: &str| it == mark)))
+        Ok(says(&written, attempt.unwrap_or_default()))
     }
 
     /// Records how the attempt `run` ended, unless its time was over and somebody else has decided.
@@ -508,7 +509,7 @@ impl Table {
         );
         // It may be sent twice, since it is not committed yet.
         let (connection, rows) = self.pool.ask(&self.pool.attempts, &finish).await?;
-        connection.commit().await?;
+        connection.end("COMMIT").await?;
         self.decided(claim, ended, !rows.is_empty()).await
     }
 
@@ -590,7 +591,7 @@ impl Table {
         let (mut connection, rows) = self.pool.ask(&self.pool.spare, &begin).await?;
         let (locked,) = first(&rows)?;
         let changes = locked && !connection.send(&change).await?.is_empty();
-        connection.commit().await?;
+        connection.end("COMMIT").await?;
         Ok(changes)
     }
 
@@ -611,7 +612,7 @@ impl Table {
         if rows.len() == 1 {
             connection.send(schema).await?;
         }
-        connection.commit().await
+        connection.end("COMMIT").await
     }
 
     /// Replaces what the database refuses: NUL, and in another encoding than UTF-8 what is not ASCII.
@@ -636,8 +637,7 @@ pub(super) fn milliseconds(time: Duration) -> i32 {
     time.as_millis().clamp(1, i32::MAX as u128) as i32
 }
 
-/// Tells an answer from every other.
-fn mark() -> String {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    format!("firstpromoter {}", LAST.fetch_add(1, Relaxed))
+/// Whether the last row is this text.
+fn says(rows: &[PgRow], text: &str) -> bool {
+    rows.last().is_some_and(|row| row.try_get(0).is_ok_and(|it: &str| it == text))
 }
