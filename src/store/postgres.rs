@@ -134,11 +134,11 @@ impl PostgresStore {
             end = End::InDoubt("the handler ended the transaction by itself".to_owned());
         }
         let noted = self.0.note(&claim, &attempt.ended(end, true)).await;
-        match same {
-            Some(true) => connection.roll_back().await,
-            Some(false) => drop(connection),
+        if same.is_some() {
+            connection.roll_back().await;
+        } else {
             // The server may be at work on a statement of the handler's, for hours.
-            None => drop(self.0.end_session(pid, claim.id).await),
+            let _ = self.0.end_session(pid, claim.id).await;
         }
         noted
     }
