@@ -57,8 +57,9 @@ const WRITE_WITHIN: Duration = Duration::from_millis(3_300);
 /// ```
 ///
 /// sqlx's runtime and TLS are the application's choice; this crate turns on neither. The store opens
-/// connections of its own, as the guide `stores` describes, with the settings for PgBouncer. What a handler sets for the session stays on its connection, so use `SET LOCAL`; set a
-/// role back before returning, since the record is written with it.
+/// connections of its own; the guide `stores` describes them and the settings for PgBouncer. What a
+/// handler sets for the session stays on its connection, so use `SET LOCAL`; set a role back before
+/// returning, since the record is written with it.
 ///
 /// ```no_run
 /// # use tower_firstpromoter::store::PostgresStore;

@@ -35,7 +35,8 @@ use super::{
 /// clock; then it is in doubt. The handler is dropped at its limit, but dropping does not stop a
 /// thread of `spawn_blocking`, a request that was sent, or a machine that freezes and goes on
 /// later. Where that matters, give the other service
-/// [`idempotency_key`](crate::event::Fulfilment::idempotency_key). The store's connections are those described at [`PostgresStore`](super::PostgresStore).
+/// [`idempotency_key`](crate::event::Fulfilment::idempotency_key). Its connections are as those of
+/// [`PostgresStore`](super::PostgresStore).
 #[derive(Clone, Debug)]
 pub struct PostgresJournal(pub(super) Table);
 
