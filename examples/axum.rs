@@ -8,7 +8,7 @@ use std::{env, io, time::Duration};
 
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use futures::FutureExt;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode::Wal, SqlitePool};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode::Wal, SqlitePool, SqlitePoolOptions};
 use tokio::{net::TcpListener, signal, time::sleep};
 use tower_firstpromoter::{
     Access, BoxError, FulfilIn, Outcome, Webhook,
@@ -47,7 +47,9 @@ async fn main() -> Result<(), BoxError> {
     let or = |name, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
     let key = or("WEBHOOK_KEY", "a-key-for-development");
     let file = SqliteConnectOptions::new().filename(or("DATABASE", "app.db"));
-    let pool = SqlitePool::connect_with(file.create_if_missing(true).journal_mode(Wal)).await?;
+    let file = file.create_if_missing(true).journal_mode(Wal);
+    let pool = SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None); // for sqlx#3645
+    let pool = pool.connect_with(file).await?;
     sqlx::query(GRANTS).execute(&pool).await?;
     let store = SqliteStore::new(pool.clone());
     store.create_table().await?;

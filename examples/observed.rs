@@ -14,7 +14,10 @@ use std::{
 use axum::{Router, routing::get};
 use futures::FutureExt;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
-use sqlx::{SqlitePool, query, raw_sql, sqlite::SqliteConnectOptions};
+use sqlx::{
+    query, raw_sql,
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+};
 use tokio::{net::TcpListener, signal, time::sleep};
 use tower_firstpromoter::{
     Access, BoxError, FulfilIn, Outcome, Webhook,
@@ -42,7 +45,8 @@ async fn main() -> Result<(), BoxError> {
     let or = |name, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
     let key = or("WEBHOOK_KEY", "a-key-for-development");
     let file = SqliteConnectOptions::new().filename(or("DATABASE", "observed.db"));
-    let pool = SqlitePool::connect_with(file.create_if_missing(true)).await?;
+    let pool = SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None); // for sqlx#3645
+    let pool = pool.connect_with(file.create_if_missing(true)).await?;
     raw_sql("CREATE TABLE IF NOT EXISTS accounts (id TEXT PRIMARY KEY, credits INTEGER NOT NULL)")
         .execute(&pool)
         .await?;

@@ -17,7 +17,7 @@ use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{client::legacy, rt::TokioExecutor};
 use sqlx::{
     SqlitePool, query, raw_sql,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode::Wal},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode::Wal, SqlitePoolOptions},
 };
 use tokio::{
     net::TcpListener,
@@ -36,7 +36,9 @@ async fn main() -> Result<(), BoxError> {
     let or = |name, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
     let key = or("WEBHOOK_KEY", "a-key-for-development");
     let file = SqliteConnectOptions::new().filename(or("DATABASE", "app.db"));
-    let pool = SqlitePool::connect_with(file.create_if_missing(true).journal_mode(Wal)).await?;
+    let file = file.create_if_missing(true).journal_mode(Wal);
+    let pool = SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None); // for sqlx#3645
+    let pool = pool.connect_with(file).await?;
     raw_sql(GRANTS).execute(&pool).await?;
     let store = SqliteStore::new(pool.clone());
     store.create_table().await?;
