@@ -23,13 +23,13 @@ use tokio::{net::TcpStream, time::sleep};
 use tower_firstpromoter::{
     FulfilIn, Outcome, Verdict, Webhook,
     event::Fulfilment,
-    store::{PostgresJournal, PostgresStore, PostgresTx, State, Store},
+    store::{Begin, End, PostgresJournal, PostgresStore, PostgresTx, State, Store},
 };
 
 use self::support::{
     deliver::{deliver, webhook},
     handlers::{Elsewhere, InTx, time_passes},
-    postgres::{Database, effects, not_run, story},
+    postgres::{Database, Proxy, claim, effects, kind, not_run, patiently, story, take_effect},
     retried::until_fulfilled,
 };
 
@@ -96,9 +96,12 @@ impl PgBouncer {
         self.answers().await;
     }
 
+    fn url(&self, db: &Database, options: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{}{options}", self.port, db.name)
+    }
+
     fn pool(&self, db: &Database, options: &str) -> PgPool {
-        let url = format!("postgres://postgres@127.0.0.1:{}/{}{options}", self.port, db.name);
-        PgPool::connect_lazy(&url).expect("a URL")
+        PgPool::connect_lazy(&self.url(db, options)).expect("a URL")
     }
 }
 
@@ -212,4 +215,63 @@ impl FulfilIn<PostgresTx> for Told {
             _ => panic!("on purpose"),
         }
     }
+}
+
+async fn tx(store: &PostgresStore, id: u64) -> PostgresTx {
+    match patiently(store, &claim(id)).await {
+        Begin::Run { tx, .. } => tx,
+        other => panic!("no transaction: {other:?}"),
+    }
+}
+
+async fn fulfils(store: &PostgresStore, id: u64) {
+    let mut tx = tx(store, id).await;
+    take_effect(id, &mut tx).await.expect("an effect");
+    assert_eq!(store.end(tx, End::Fulfilled).await.expect("a database"), State::Fulfilled);
+}
+
+/// Two processes with connections that were used, the first one through a proxy.
+async fn through_a_proxy(bouncer: &PgBouncer, db: &Database) -> (Proxy, [PostgresStore; 2]) {
+    let url = bouncer.url(db, PREPARES_ANEW);
+    let proxy = Proxy::start(&url).await;
+    let stores =
+        [&proxy.url, &url].map(|url| PostgresStore::new(PgPool::connect_lazy(url).expect("a URL")));
+    for (id, store) in (1..).zip(&stores) {
+        fulfils(store, id).await;
+    }
+    (proxy, stores)
+}
+
+/// A process's connection falls silent while it begins what another process is running, perhaps in
+/// the session that it had before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_begin_does_not_end_the_attempt_of_another() {
+    story(|db| async move {
+        let direct = db.ready(2).await;
+        let Some(bouncer) = PgBouncer::start(&db, "").await else { return };
+        let (proxy, [silent, other]) = through_a_proxy(&bouncer, &db).await;
+        let mut running = tx(&other, 3).await;
+        take_effect(3, &mut running).await.expect("an effect");
+        proxy.silence_at(Some(("SAVEPOINT", false)));
+        silent.begin(&claim(3)).await.expect_err("silence");
+        let ended = other.end(running, End::Fulfilled).await;
+        assert_eq!(ended.expect("a database"), State::Fulfilled);
+        assert_eq!(effects(&direct).await, [(1, 1), (2, 1), (3, 1)]);
+    })
+    .await;
+}
+
+/// Its session is another one than before, and has the lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_begin_lets_go_of_the_lock() {
+    story(|db| async move {
+        let _direct = db.ready(2).await;
+        let Some(bouncer) = PgBouncer::start(&db, "").await else { return };
+        let (proxy, [silent, other]) = through_a_proxy(&bouncer, &db).await;
+        let _keeps_a_session = tx(&other, 9).await;
+        proxy.silence_at(Some(("SAVEPOINT", true)));
+        silent.begin(&claim(3)).await.expect_err("silence");
+        assert_eq!(kind(&patiently(&other, &claim(3)).await), "run 1");
+    })
+    .await;
 }

@@ -21,11 +21,16 @@ async fn tx(store: &PostgresStore, id: u64) -> PostgresTx {
 /// Reads the first of many lines and drops the rest, which sqlx does not account for: from now on
 /// every answer that it reads is the one before.
 async fn drops_a_copy(tx: &mut PostgresTx) {
-    let copy = "COPY (SELECT repeat('x', 1000) FROM generate_series(1, 100)) TO STDOUT";
-    let mut lines = tx.copy_out_raw(copy).await.expect("a copy");
-    let _ = lines.next().await;
-    drop(lines);
+    half_a_copy(tx).await;
     let _ = tx.execute("SELECT 1").await;
+}
+
+async fn half_a_copy(tx: &mut PostgresTx) {
+    let copy = "COPY (SELECT repeat('x', 1000) FROM generate_series(1, 100)) TO STDOUT";
+    // It cannot begin where sqlx reads the answer before.
+    if let Ok(mut lines) = tx.copy_out_raw(copy).await {
+        let _ = lines.next().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,6 +148,106 @@ async fn a_doubt_is_recorded_whatever_another_handler_has_set() {
         assert_eq!(store.end(sets, End::Fulfilled).await.expect("a database"), State::Fulfilled);
         let ended = store.end(doubtful, End::InDoubt("timed out".into())).await;
         assert_eq!(ended.expect("a record"), State::InDoubt);
+    })
+    .await;
+}
+
+/// A handler that drops a `COPY` and then ends the transaction: what it wrote is kept, so it must
+/// not run again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_after_a_copy_is_in_doubt() {
+    story(|db| async move {
+        let pool = db.ready(2).await;
+        let store = PostgresStore::new(pool.clone());
+        let mut told = Vec::new();
+        for (id, end) in [(1, End::Fulfilled), (2, End::Failed("no".into())), (3, End::Pending)] {
+            let mut tx = tx(&store, id).await;
+            take_effect(id, &mut tx).await.expect("an effect");
+            drops_a_copy(&mut tx).await;
+            let _ = tx.execute("COMMIT").await;
+            let ended = store.end(tx, end.clone()).await;
+            let next = kind(&patiently(&store, &claim(id)).await);
+            told.push((end, ended.expect("a database"), next));
+        }
+        assert_eq!(effects(&pool).await, [(1, 1), (2, 1), (3, 1)], "{told:#?}");
+        assert!(told.iter().all(|(.., next)| next.starts_with("in doubt")), "{told:#?}");
+    })
+    .await;
+}
+
+/// As before, and the server is left in a `COPY`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_between_two_copies_is_in_doubt() {
+    story(|db| async move {
+        let pool = db.ready(2).await;
+        let store = PostgresStore::new(pool.clone());
+        for id in 1..4 {
+            let mut tx = tx(&store, id).await;
+            take_effect(id, &mut tx).await.expect("an effect");
+            half_a_copy(&mut tx).await;
+            let _ = tx.execute("COMMIT").await;
+            if id > 1 {
+                let _ = tx.execute("SELECT 1").await;
+            }
+            if let Ok(mut copy) = tx.copy_in_raw("COPY effects FROM STDIN").await {
+                let _ = copy.send(b"nonsense\n".as_slice()).await;
+            }
+            if id > 2 {
+                let _ = take_effect(id, &mut tx).await;
+            }
+            let ended = store.end(tx, End::Fulfilled).await;
+            let next = kind(&patiently(&store, &claim(id)).await);
+            assert!(next.starts_with("in doubt"), "{id}: {ended:?} {next}");
+        }
+    })
+    .await;
+}
+
+/// A handler that commits by itself and loses its connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_before_the_connection_is_lost_is_in_doubt() {
+    story(|db| async move {
+        let pool = db.ready(2).await;
+        let store = PostgresStore::new(pool.clone());
+        let mut tx = tx(&store, 1).await;
+        take_effect(1, &mut tx).await.expect("an effect");
+        let _ = tx.execute("COMMIT").await;
+        let _ = tx.execute("SELECT pg_terminate_backend(pg_backend_pid())").await;
+        let ended = store.end(tx, End::Fulfilled).await;
+        let next = kind(&patiently(&store, &claim(1)).await);
+        assert!(next.starts_with("in doubt"), "{ended:?} {next} {:?}", effects(&pool).await);
+    })
+    .await;
+}
+
+/// Two dropped copies, then an error: it is undone, so it is no doubt.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_copies_and_an_error_are_no_doubt() {
+    story(|db| async move {
+        let pool = db.ready(2).await;
+        let store = PostgresStore::new(pool.clone());
+        let mut tx = tx(&store, 1).await;
+        for _ in 0..2 {
+            drops_a_copy(&mut tx).await;
+        }
+        let ended = store.end(tx, End::Failed("no".into())).await.expect("a database");
+        assert_eq!(ended, State::Failed);
+    })
+    .await;
+}
+
+/// A handler that runs `RESET ALL` can be fulfilled.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_resets_its_settings_can_be_fulfilled() {
+    story(|db| async move {
+        let pool = db.ready(2).await;
+        let store = PostgresStore::new(pool.clone());
+        let mut tx = tx(&store, 1).await;
+        take_effect(1, &mut tx).await.expect("an effect");
+        tx.execute("RESET ALL").await.expect("a statement");
+        let ended = store.end(tx, End::Fulfilled).await.expect("a database");
+        let record = store.get(1.into()).await.expect("a database").expect("a record");
+        assert_eq!(ended, State::Fulfilled, "{:?}", record.reason);
     })
     .await;
 }

@@ -25,12 +25,12 @@ use tower_firstpromoter::{
     Fulfil, FulfilIn, Outcome, Verdict, Webhook,
     event::Fulfilment,
     observe::{DeliveryEvent, Observer},
-    store::{PostgresJournal, PostgresStore, PostgresTx},
+    store::{Begin, End, PostgresJournal, PostgresStore, PostgresTx, State, Store},
 };
 
 use self::support::{
     deliver::{deliver, webhook},
-    postgres::{Proxy, effects, run, story},
+    postgres::{Proxy, claim, effects, kind, patiently, run, story},
 };
 
 /// Below the sender's timeout, and the delivery's own deadline.
@@ -361,6 +361,44 @@ async fn as_many_as_the_store_may_have() {
             assert_eq!(verdict, Verdict::Fulfilled);
         }
         assert_eq!(effects(&pool).await, (1..10).map(|id| (id, 1)).collect::<Vec<_>>());
+    })
+    .await;
+}
+
+/// The ROLLBACK of what was undone, or found busy, is never heard of: the answer does not wait for it,
+/// and the fulfilment is free.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_is_not_waited_for_long() {
+    story(|db| async move {
+        let pool = db.ready(4).await;
+        let other = PostgresStore::new(pool.clone());
+        let journal = PostgresJournal::new(pool.clone());
+        for (at, (through, is_busy)) in
+            (0..).zip([(false, false), (true, false), (false, true), (true, true)])
+        {
+            let told = format!("{through} {is_busy}");
+            let proxy = Proxy::start(&db.url).await;
+            let store = PostgresStore::new(PgPool::connect_lazy(&proxy.url).expect("a URL"));
+            let (warm, of) = (claim(2 * at), claim(2 * at + 1));
+            let Begin::Run { tx, .. } = patiently(&store, &warm).await else { panic!() };
+            store.end(tx, End::Pending).await.expect("a connection to use again");
+            let begun = Instant::now();
+            if is_busy {
+                let Begin::Run { tx, .. } = patiently(&journal, &of).await else { panic!() };
+                proxy.silence_at(Some(("ROLLBACK\0", through)));
+                let busy = store.begin(&of).await.expect("it is known");
+                assert!(matches!(busy, Begin::Busy), "{told}");
+                let ended = journal.end(tx, End::Failed("no".into())).await.expect("a database");
+                assert_eq!(ended, State::Failed, "{told}");
+            } else {
+                let Begin::Run { tx, .. } = patiently(&store, &of).await else { panic!() };
+                proxy.silence_at(Some(("ROLLBACK\0", through)));
+                let ended = store.end(tx, End::Failed("no".into())).await.expect("a database");
+                assert_eq!(ended, State::Failed, "{told}");
+            }
+            assert_eq!(kind(&patiently(&other, &of).await), "run 2", "{told}");
+            assert!(begun.elapsed() < Duration::from_secs(4), "{told}: {:?}", begun.elapsed());
+        }
     })
     .await;
 }

@@ -257,3 +257,31 @@ async fn a_server_that_is_down_and_one_in_recovery() {
     let once: Vec<_> = (0..10).chain(100..110).map(|id| (id, 1)).collect();
     assert_eq!(effects(&pool).await, once);
 }
+
+/// The application's statistics of statements have room for 5,000.
+#[tokio::test(flavor = "multi_thread")]
+async fn its_statements_are_few() {
+    let server = match Server::start() {
+        Ok(server) => server,
+        Err(why) => return not_run(&why),
+    };
+    let db = Database { url: server.url(), name: "postgres".to_owned() };
+    let pool = db.ready(2).await;
+    run(&pool, "ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'").await;
+    server.crash().expect("it stops");
+    if server.up().is_err() {
+        return not_run("no pg_stat_statements");
+    }
+    let pool = PgPool::connect(&db.url).await.expect("a database");
+    run(&pool, "CREATE EXTENSION pg_stat_statements").await;
+    let kinds = [
+        webhook(FULFILS, PostgresStore::new(pool.clone())),
+        webhook(at_once(&pool), PostgresJournal::new(pool.clone())),
+    ];
+    for id in 0..200 {
+        assert_eq!(deliver(&kinds[id as usize % 2], id).await, Verdict::Fulfilled);
+    }
+    let count = sqlx::query_scalar("SELECT count(*) FROM pg_stat_statements");
+    let count: i64 = count.fetch_one(&pool).await.expect("a count");
+    assert!(count < 150, "{count}");
+}

@@ -106,11 +106,11 @@ impl PostgresStore {
     }
 
     async fn try_end(&self, tx: PostgresTx, mut end: End) -> Result<State, Problem> {
-        let PostgresTx { mut connection, claim, attempt, name, pid } = tx;
+        let PostgresTx { mut connection, claim, attempt, xid, pid } = tx;
         let mut silent = false;
         if matches!(end, End::Fulfilled | End::WasFulfilled | End::Pending) {
             let ended = attempt.ended(end, true);
-            let write = self.0.write(&mut connection, &claim, &ended, None, Some(&name));
+            let write = self.0.write(&mut connection, &claim, &ended, None, Some(xid));
             let written = timeout(WRITE_WITHIN, write).await.unwrap_or(Err(Problem::TimedOut));
             let problem = match written {
                 Ok(true) => {
@@ -126,21 +126,19 @@ impl PostgresStore {
 
         // The rest is undone. While the reason is noted on another connection, the transaction keeps
         // the lock, so that nobody begins in between.
-        let same = if silent { None } else { connection.is_same(&name).await };
+        let same = if silent { None } else { connection.is_in(xid).await };
         let ours = match same {
             Some(same) => same,
-            None => self.0.is_locked_by(pid, claim.id).await.unwrap_or(false),
+            None => self.0.is_undone(pid, xid).await,
         };
         if !ours && !matches!(end, End::InDoubt(_)) {
             end = End::InDoubt("the handler ended the transaction by itself".to_owned());
         }
         let noted = self.0.note(&claim, &attempt.ended(end, true)).await;
-        if same.is_some() {
-            connection.roll_back().await;
-        } else {
-            // The server may be at work on a statement of the handler's, for hours.
-            let _ = self.0.end_session(pid, claim.id).await;
-        }
+        let rollback = async {
+            if same.is_some() { connection.send("ROLLBACK").await } else { Err(Problem::TimedOut) }
+        };
+        self.0.rolled_back(rollback, pid, claim.id).await;
         noted
     }
 }
@@ -160,8 +158,8 @@ pub struct PostgresTx {
     pub(super) connection: Connection,
     pub(super) claim: Claim,
     pub(super) attempt: Attempt,
-    /// What the transaction's setting says, and its session.
-    pub(super) name: String,
+    /// The server's id of the transaction, and its session.
+    pub(super) xid: i64,
     pub(super) pid: i32,
 }
 

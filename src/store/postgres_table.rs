@@ -2,10 +2,8 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,7 +14,7 @@ use sqlx::{
 };
 use tokio::{
     sync::{OnceCell, OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -54,9 +52,6 @@ const SHOWN: &str = "CASE WHEN f.state <> 'started' THEN f.state \
     WHEN f.started_at <= clock_timestamp() \
     AND clock_timestamp() < f.started_at + f.runs_within + interval '30 seconds' \
     THEN 'started' ELSE 'in_doubt' END";
-
-/// The setting that names the attempt, for as long as its transaction lasts.
-const ATTEMPT: &str = "firstpromoter.attempt";
 
 macro_rules! store {
     ($store:ident, $tx:ident) => {
@@ -154,11 +149,10 @@ pub(super) async fn bounded<T>(
     Ok(timeout(VERB_WITHIN, verb).await.unwrap_or(Err(Problem::TimedOut))?)
 }
 
-/// An open connection, with its session and the options that it was opened with.
+/// An open connection, with the options that it was opened with.
 pub(super) struct Opened {
     pub(super) raw: PgConnection,
     options: Arc<PgConnectOptions>,
-    session: i32,
     used: Instant,
 }
 
@@ -237,8 +231,8 @@ impl Pool {
         // The store begins and ends transactions by messages of its own, which say more than sqlx's.
         // sqlx is left to believe that one is always open: what a handler begins is a savepoint.
         std::mem::forget(raw.begin().await?);
-        let session = raw_sql("ROLLBACK; SELECT pg_backend_pid()").fetch_one(&mut raw).await?;
-        Ok(Opened { raw, options, session: session.try_get(0)?, used: Instant::now() })
+        raw_sql("ROLLBACK").execute(&mut raw).await?;
+        Ok(Opened { raw, options, used: Instant::now() })
     }
 }
 
@@ -257,27 +251,32 @@ impl Slots {
 
 impl Connection {
     /// Sends one message and returns the rows of all its statements.
-    async fn send(&mut self, sql: &str) -> Result<Vec<PgRow>, Problem> {
+    pub(super) async fn send(&mut self, sql: &str) -> Result<Vec<PgRow>, Problem> {
         Ok(raw_sql(AssertSqlSafe(sql)).fetch_all(&mut self.opened.raw).await?)
     }
 
-    /// Undoes what the handler wrote and tells whether the transaction is still the attempt's, or is
-    /// lost with the connection; `None`, if no answer comes.
-    pub(super) async fn is_same(&mut self, attempt: &str) -> Option<bool> {
-        let same = format!(
-            "ROLLBACK TO SAVEPOINT firstpromoter; {LIMIT}; SELECT current_setting('{ATTEMPT}', true)"
-        );
+    /// Undoes what the handler wrote and tells whether the transaction is known to be `xid` still;
+    /// `None`, if the connection is lost or silent.
+    pub(super) async fn is_in(&mut self, xid: i64) -> Option<bool> {
+        let (undo, says_so) = ("ROLLBACK TO SAVEPOINT firstpromoter", format!("in {xid}"));
+        let ask = format!("{undo}; {LIMIT}; SELECT 'in ' || txid_current_if_assigned()");
         let tell = async {
-            // Somebody may cancel the first one. After a `COPY` that a handler dropped, sqlx reads the
-            // answer before.
-            for _ in 0..2 {
-                if self.send(&same).await.is_ok_and(|rows| says(&rows, attempt)) {
-                    return true;
+            // Somebody may cancel the first one. After each `COPY` that a handler dropped, sqlx is one
+            // more answer behind.
+            for _ in 0..4 {
+                if self.send(&ask).await.is_ok_and(|rows| says(&rows, &says_so)) {
+                    return Some(true);
                 }
             }
-            self.opened.raw.ping().await.is_err()
+            loop {
+                match self.opened.raw.ping().await {
+                    // Of a statement before, or the last words of a session.
+                    Err(sqlx::Error::Database(_)) => {}
+                    ping => return ping.is_ok().then_some(false),
+                }
+            }
         };
-        timeout(ANSWER_WITHIN, tell).await.ok()
+        timeout(ANSWER_WITHIN, tell).await.ok().flatten()
     }
 
     /// Ends a transaction in which every answer was heard.
@@ -285,11 +284,6 @@ impl Connection {
         self.send(how).await?;
         self.keep();
         Ok(())
-    }
-
-    /// Waits for the rollback, so that the fulfilment is free afterwards.
-    pub(super) async fn roll_back(mut self) {
-        let _ = timeout(ANSWER_WITHIN, self.send("ROLLBACK")).await;
     }
 
     /// Keeps the connection for the next one: its work has ended cleanly.
@@ -394,23 +388,24 @@ impl Table {
             let same = says(&rows, &claim.promoter.to_string());
             return Ok(if same { Begin::Fulfilled } else { Begin::Mismatch });
         }
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        let name = format!("attempt {}", LAST.fetch_add(1, Relaxed));
+        // Random, since the server may have sessions of many machines. In a comment, so that statistics
+        // of statements do not tell it from others.
+        let name = format!("attempt {:x}", RandomState::new().hash_one(claim.id));
         // An error of the handler's aborts only what follows the savepoint. Without it the server
         // would let go of the lock while the handler still runs.
         let begin = format!(
-            "{begin}; SET LOCAL {ATTEMPT} = '{name}'; \
-             {lock}, pg_backend_pid(), current_setting('transaction_read_only'); \
+            "{begin}; {lock} /* {name} */, txid_current(), pg_backend_pid(), \
+             current_setting('transaction_read_only'); \
              SELECT f.state, f.promoter_id::text, f.attempts FROM {table} f WHERE {row}; \
              SAVEPOINT firstpromoter"
         );
         let Ok(begun) = timeout(ANSWER_WITHIN, connection.send(&begin)).await else {
-            // A silent session may have the lock by now.
-            self.end_session(connection.opened.session, claim.id).await?;
+            // A silent session may have the lock by now. Behind a pooler it may be any.
+            self.end_holder(&format!("query LIKE '%{name}%'"), claim.id).await?;
             return Err(Problem::TimedOut);
         };
         let rows = begun?;
-        let (locked, pid, read_only): (bool, _, String) = first(&rows)?;
+        let (locked, xid, pid, read_only): (bool, _, _, String) = first(&rows)?;
         let known = match rows.get(1).map(sql::known).transpose()? {
             // Whether its time is over is not asked of every record.
             Some((State::Started, ..)) => self.get(claim.id).await?.map(|record| record.known()),
@@ -424,11 +419,11 @@ impl Table {
             _ if read_only == "on" => return Err(Problem::ReadOnly),
             _ => {
                 let tx =
-                    |attempt| PostgresTx { connection, claim: claim.clone(), attempt, name, pid };
+                    |attempt| PostgresTx { connection, claim: claim.clone(), attempt, xid, pid };
                 return Ok(decide(known, claim, tx));
             }
         };
-        connection.end("ROLLBACK").await?;
+        self.rolled_back(connection.end("ROLLBACK"), pid, claim.id).await;
         Ok(answer)
     }
 
@@ -441,15 +436,14 @@ impl Table {
     }
 
     /// Writes the record of an attempt that ends, or starts as `run`. Returns whether it could: the
-    /// record is not fulfilled, names the same promoter or never ran, and the transaction is that of
-    /// `attempt`.
+    /// record is not fulfilled, names the same promoter or never ran, and the transaction is `xid`.
     pub(super) async fn write(
         &self,
         connection: &mut Connection,
         claim: &Claim,
         ended: &Ended,
         run: Option<i64>,
-        attempt: Option<&str>,
+        xid: Option<i64>,
     ) -> Result<bool, Problem> {
         let (Found { name, .. }, namespace) = (self.found().await?, sql::literal(&self.namespace));
         let write = format!(
@@ -458,7 +452,7 @@ impl Table {
              SELECT {namespace}, $1::text::numeric, $2, $3::text::numeric, $4::text::numeric, $5, $6, \
              $7, $8, $9, $10 * interval '1 millisecond', \
              CASE WHEN $9 IS NOT NULL THEN clock_timestamp() END \
-             WHERE ($11::text IS NULL OR current_setting('{ATTEMPT}', true) = $11) \
+             WHERE ($11::bigint IS NULL OR txid_current() = $11) \
              AND set_config('synchronous_commit', 'on', true) = 'on' \
              AND set_config('lock_timeout', '3000', true) <> '' \
              ON CONFLICT (namespace, id) DO UPDATE SET promoter_id = excluded.promoter_id, \
@@ -470,10 +464,10 @@ impl Table {
              run = excluded.run, runs_within = excluded.runs_within, \
              started_at = excluded.started_at, changed = clock_timestamp() \
              WHERE f.state <> 'fulfilled' AND (f.promoter_id = excluded.promoter_id \
-             OR f.state = 'failed' AND f.attempts = 0) RETURNING coalesce($11, '')"
+             OR f.state = 'failed' AND f.attempts = 0) RETURNING 'written in ' || coalesce($11, 0)"
         );
         let written = query(AssertSqlSafe(write))
-            .persistent(self.pool.named && (run.is_some() || attempt.is_some()))
+            .persistent(self.pool.named && (run.is_some() || xid.is_some()))
             .bind(claim.id.to_string())
             .bind(self.text(claim.unit.as_str()))
             .bind(claim.amount.to_string())
@@ -484,10 +478,10 @@ impl Table {
             .bind(ended.reason.as_deref().map(|text| self.text(text)))
             .bind(run)
             .bind(run.map(|_| milliseconds(claim.attempt_within)))
-            .bind(attempt)
+            .bind(xid)
             .fetch_all(&mut connection.opened.raw)
             .await?;
-        Ok(says(&written, attempt.unwrap_or_default()))
+        Ok(says(&written, &format!("written in {}", xid.unwrap_or(0))))
     }
 
     /// Records how the attempt `run` ended, unless its time was over and somebody else has decided.
@@ -523,29 +517,51 @@ impl Table {
         if record.is_some_and(same) { Ok(State::Fulfilled) } else { Err(Problem::Lost) }
     }
 
-    /// Whether the session `pid` still has the fulfilment's lock, or is gone.
-    pub(super) async fn is_locked_by(&self, pid: i32, id: FulfilmentId) -> Result<bool, Problem> {
-        let holder = self.holder(pid, id);
-        let gone = format!("NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})");
-        let rows = self.read(&format!("SELECT EXISTS (SELECT {holder}) OR {gone}")).await?;
-        first(&rows).map(|(answer,)| answer)
+    /// Whether the session `pid`, whose connection is lost or silent, is still in the transaction `xid`,
+    /// or has ended without a COMMIT of it.
+    pub(super) async fn is_undone(&self, pid: i32, xid: i64) -> bool {
+        let ask = format!(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = {pid} AND transactionid::text = '{}') \
+             OR coalesce(txid_status({xid}) = 'aborted', false) AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})",
+            xid as u32 // without the epoch
+        );
+        // A session that ends lets go of its transaction before it is gone.
+        for _ in 0..10 {
+            if self.read(&ask).await.is_ok_and(|rows| first(&rows).is_ok_and(|(undone,)| undone)) {
+                return true;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        false
     }
 
-    /// Ends the session `pid` if it has the fulfilment's lock, which a silent one would keep until
-    /// the server notices, unless it is at work on a COMMIT.
+    /// Waits for a rollback, so that the fulfilment is free afterwards. What is silent is ended.
+    pub(super) async fn rolled_back<T>(
+        &self,
+        rollback: impl Future<Output = Result<T, Problem>>,
+        pid: i32,
+        id: FulfilmentId,
+    ) {
+        if !matches!(timeout(ANSWER_WITHIN, rollback).await, Ok(Ok(_))) {
+            let _ = self.end_session(pid, id).await;
+        }
+    }
+
+    /// Ends the session `pid`, unless it is at work on a COMMIT.
     pub(super) async fn end_session(&self, pid: i32, id: FulfilmentId) -> Result<(), Problem> {
-        let holder = self.holder(pid, id);
-        let end = format!("SELECT pg_terminate_backend(pid) {holder} AND query NOT LIKE 'COMMIT%'");
-        self.read(&end).await.map(drop)
+        self.end_holder(&format!("pid = {pid} AND query NOT LIKE 'COMMIT%'"), id).await
     }
 
-    fn holder(&self, pid: i32, id: FulfilmentId) -> String {
-        format!(
-            "FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE pid = {pid} AND granted \
-             AND locktype = 'advisory' AND objsubid = 1 \
-             AND (classid::bigint << 32) | objid::bigint = {}",
+    /// Ends a session if it has the fulfilment's lock, which a silent one would keep until the server
+    /// notices.
+    async fn end_holder(&self, which: &str, id: FulfilmentId) -> Result<(), Problem> {
+        let end = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_locks USING (pid) \
+             WHERE {which} AND granted AND locktype = 'advisory' AND objsubid = 1 \
+             AND (classid::bigint << 32) | objid::bigint = '{}'",
             self.key(id)
-        )
+        );
+        self.read(&end).await.map(drop)
     }
 
     pub(super) async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, Problem> {
