@@ -98,11 +98,9 @@ impl Store for MemoryStore {
 
     async fn end(&self, tx: MemoryTx, end: End) -> Result<State, Infallible> {
         let mut memory = self.memory();
-        let record = memory.records.get_mut(&tx.held.id()).expect("kept while it is held");
-        record.end(tx.attempt, end);
-        let state = record.state;
-        drop(tx);
-        Ok(state)
+        let MemoryTx { held, attempt } = tx;
+        let record = memory.records.get_mut(&held.key.1).expect("kept while it is held");
+        Ok(record.end(attempt, end))
     }
 
     async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, Infallible> {

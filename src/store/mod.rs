@@ -22,10 +22,7 @@ mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-use std::{
-    fmt::{Debug, Display},
-    future::Future,
-};
+use std::fmt::{Debug, Display};
 
 use crate::{BoxError, event::FulfilmentId};
 

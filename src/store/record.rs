@@ -291,23 +291,20 @@ impl Record {
         claim: &Claim,
         right: impl FnOnce(Attempt) -> Tx,
     ) -> Begin<Tx> {
-        let answer = decide(record.as_ref().map(Self::known), claim, right);
-        let (attempts, in_doubt) = match &answer {
-            Begin::Run { attempt, .. } => (*attempt, false),
-            Begin::InDoubt { attempt, .. } => (attempt - 1, true),
-            _ => return answer,
-        };
-        let mut begun = Self { attempts, ..Self::new(claim, SystemTime::now()) };
-        if let Some(before) = record.take() {
-            begun.first_seen = before.first_seen;
-            begun.reason = before.shown(false).reason.filter(|_| in_doubt);
-        }
-        *record = Some(begun);
-        answer
+        decide(record.as_ref().map(Self::known), claim, |attempt| {
+            let mut begun = Self::new(claim, SystemTime::now());
+            begun.attempts = attempt.number - u32::from(attempt.in_doubt);
+            if let Some(before) = record.take() {
+                begun.first_seen = before.first_seen;
+                begun.reason = before.shown(false).reason.filter(|_| attempt.in_doubt);
+            }
+            *record = Some(begun);
+            right(attempt)
+        })
     }
 
     /// Records how the attempt ended.
-    pub(super) fn end(&mut self, attempt: Attempt, end: End) {
+    pub(super) fn end(&mut self, attempt: Attempt, end: End) -> State {
         let ended = attempt.ended(end, false);
         self.state = ended.state;
         self.attempts = ended.attempts;
@@ -315,6 +312,7 @@ impl Record {
         if ended.reason.is_some() || ended.state != State::InDoubt {
             self.reason = ended.reason;
         }
+        self.state
     }
 
     /// Resolves the doubt of a record that no attempt holds. Returns whether there was one.

@@ -82,13 +82,10 @@ pub struct SqliteStore {
 type Turn = Option<OwnedMutexGuard<()>>;
 type Result<T, E = Problem> = std::result::Result<T, E>;
 
-/// The limit of the wait for a turn.
+// The limits of the wait for a turn, of a statement that the handler has left behind, and of every
+// method.
 const TURN: Duration = Duration::from_secs(3);
-
-/// How long a statement may take that the handler no longer waits for.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// The limit of every method.
 const LIMIT: Duration = Duration::from_secs(7);
 
 // `main`, because a temporary table of the same name would go first.
@@ -196,14 +193,12 @@ impl SqliteStore {
             .bind(i64::from(ended.attempts))
             .bind(ended.reason)
             .bind(sql::now());
-        let recorded = record.execute(write.conn()).await?.rows_affected() == 1;
-        if !recorded {
+        if record.execute(write.conn()).await?.rows_affected() == 0 {
             // What became fulfilled meanwhile stays so; a trigger may have swallowed the record, too.
-            let known = self.find(write.conn(), claim.id).await?;
-            let known = known.map(|known| (known.state, known.promoter));
-            if known != Some((State::Fulfilled, claim.promoter)) {
+            let found = self.find(write.conn(), claim.id).await?;
+            let Begin::Fulfilled = decide(found.as_ref().map(Record::known), &claim, drop) else {
                 return Err(Problem::Lost);
-            }
+            };
             ended.state = State::Fulfilled;
         }
         write.finish(true).await?;
@@ -292,10 +287,6 @@ struct Write {
 const OPEN: u8 = 1;
 const LOST: u8 = 2;
 
-/// How many of its operations SQLite performs between two looks at whether to interrupt: a
-/// millisecond's.
-const OPERATIONS: i32 = 10_000;
-
 /// Begins the name of the savepoint. The gate's address ends it, so no handler names it by accident.
 const SAVEPOINT: &str = "firstpromoter_";
 
@@ -316,7 +307,8 @@ impl Write {
         let mut handle = write.conn().lock_handle().await?;
         handle.set_commit_hook(move || gate.load(SeqCst) == OPEN);
         handle.set_rollback_hook(move || rolled_back.store(LOST, SeqCst));
-        handle.set_progress_handler(OPERATIONS, move || !interrupt.load(SeqCst));
+        // Asked every 10,000 operations, which is about once in a millisecond.
+        handle.set_progress_handler(10_000, move || !interrupt.load(SeqCst));
         drop(handle);
         let settings = "SELECT printf('PRAGMA synchronous = %d; PRAGMA busy_timeout = %d; \
             PRAGMA query_only = %d', synchronous, timeout, query_only) \
@@ -421,7 +413,7 @@ impl DerefMut for SqliteTx {
 
 impl fmt::Debug for SqliteTx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SqliteTx").field(&self.held.id()).finish()
+        f.debug_tuple("SqliteTx").field(&self.held.key.1).finish()
     }
 }
 
@@ -435,7 +427,7 @@ fn unless_busy<T>(done: Result<T, SqliteError>, busy: T) -> Result<T, SqliteErro
     let is_busy = match &done {
         Err(SqliteError(Problem::Busy)) => true,
         Err(SqliteError(Problem::Sql(sqlx::Error::Database(error)))) => {
-            // Extended codes have the primary one, SQLITE_BUSY or SQLITE_LOCKED, in their low byte.
+            // SQLITE_BUSY or SQLITE_LOCKED, which extended codes have in their low byte.
             let code = error.code().and_then(|code| code.parse::<i32>().ok());
             code.is_some_and(|code| matches!(code & 0xff, 5 | 6))
         }

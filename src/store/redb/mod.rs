@@ -100,13 +100,10 @@ impl RedbStore {
         let (file, _new) = loop {
             match guarded(|| File::new(open(&builder)?)) {
                 Ok(opened) => break opened,
-                Err(Problem::File(source)) => match *source {
-                    redb::Error::DatabaseAlreadyOpen if start.elapsed() < OPEN_TIMEOUT => {
-                        thread::sleep(Duration::from_millis(20));
-                    }
-                    _ => return Err(RedbError(Problem::Open { path: path.to_owned(), source })),
-                },
-                Err(problem) => return Err(RedbError(problem)),
+                Err(redb::Error::DatabaseAlreadyOpen) if start.elapsed() < OPEN_TIMEOUT => {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                Err(error) => return Err(RedbError(Problem::Open(path.to_owned(), error.into()))),
             }
         };
         #[cfg(feature = "tracing")]
@@ -134,14 +131,16 @@ impl RedbStore {
     ) -> Result<Vec<Record>, RedbError> {
         let Self { file, held, namespace } = self.clone();
         let read = move || {
-            let (held, table) = held.meanwhile(|| file.table());
+            let held = held.lock();
+            let (running, table) = (held.clone(), file.table()?);
+            drop(held);
             let mut records = Vec::new();
-            for found in table?.range((&*namespace, *ids.start())..=(&*namespace, *ids.end()))? {
+            for found in table.range((&*namespace, *ids.start())..=(&*namespace, *ids.end()))? {
                 let (key, row) = found?;
                 let record = decode(key.value().1.into(), row.value())?;
                 if wanted(&record) {
                     let key = (Arc::clone(&namespace), record.id);
-                    records.push(record.shown(held.contains(&key)));
+                    records.push(record.shown(running.contains(&key)));
                 }
             }
             Ok(records)
@@ -175,7 +174,7 @@ impl Store for RedbStore {
         let ends = move |record: &mut Record| record.end(attempt, end);
         let [_, after] = self.file.write(&held, move |record| record.as_mut().map(ends)).await?;
         // `held` drops here, after what is written.
-        after.map(|it| it.state).ok_or(RedbError(Problem::Unreadable(held.id(), "it is gone")))
+        after.map(|it| it.state).ok_or(RedbError(Problem::Unreadable(held.key.1, "it is gone")))
     }
 
     async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, RedbError> {
@@ -257,8 +256,8 @@ pub struct RedbError(Problem);
 
 #[derive(Clone, Debug, thiserror::Error)]
 enum Problem {
-    #[error("cannot open `{}`: {source}", path.display())]
-    Open { path: PathBuf, source: Arc<redb::Error> },
+    #[error("cannot open `{path}`: {1}", path = .0.display())]
+    Open(PathBuf, #[source] Arc<redb::Error>),
     #[error("cannot read or write the file: {0}")]
     File(#[source] Arc<redb::Error>),
     #[error("the record of fulfilment {0} is not readable: {1}")]
