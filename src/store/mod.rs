@@ -1,5 +1,4 @@
-//! Records attempts and how they ended.
-//! The guide `stores` says which store is for what.
+//! Records attempts and how they ended. The guide `stores` says which store is for what.
 //!
 //! A **transactional** store commits the handler's effect and the record together: a cut-off
 //! attempt is undone and runs again. Its handler implements [`FulfilIn`](crate::FulfilIn). A
@@ -50,8 +49,7 @@ pub use self::{
 /// 1. **One attempt at a time.** Of all [`begin`](Store::begin)s for an id, at most one has a `Tx` at
 ///    a time, on however many machines share the store.
 /// 2. **Fulfilled is for good.** After a method returned `Ok` for a fulfilment that is fulfilled,
-///    every later `begin` returns [`Begin::Fulfilled`], whatever crashes, until
-///    [`forget`](Store::forget).
+///    every later `begin` returns [`Begin::Fulfilled`], whatever crashes, until [`Store::forget`].
 /// 3. **An attempt leaves a trace or no effect.** Before `begin` returns a `Tx`, the store can tell,
 ///    whatever crashes, that an attempt may have taken effect; or it can undo the effect.
 /// 4. **A cut-off attempt is never clean.** After a `Tx` was dropped without [`end`](Store::end), or
@@ -61,7 +59,7 @@ pub use self::{
 /// 6. **Released in one place.** `end` releases the id, or else the drop of the `Tx`; a late drop
 ///    never takes the id from a successor.
 /// 7. **The record says what was last asked for**: promoter, unit, amount and customer of the latest
-///    `begin`; the reason of the latest end; in `attempts` the runs of the handler and nothing else.
+///    `begin`; the reason of the latest end; in `attempts` only the runs of the handler.
 /// 8. **Texts never decide a state.** A text that the store cannot hold is shortened, altered or left out.
 /// 9. **One account.** A record of another promoter is [`Begin::Mismatch`], whatever its state,
 ///    unless it is failed and its handler never ran: that was not confirmed, and may be forged.

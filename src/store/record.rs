@@ -78,8 +78,7 @@ pub enum Begin<Tx> {
     },
     /// An earlier attempt was cut off and may have taken effect.
     InDoubt {
-        /// The right to run an attempt, once the doubt is resolved. If it is dropped, the doubt
-        /// stays.
+        /// The right to run, once the doubt is resolved. If it is dropped, the doubt stays.
         tx: Tx,
         /// The number that a run of the handler would have.
         attempt: u32,
@@ -103,14 +102,12 @@ pub enum End {
     Pending,
     /// The handler returned an error: nothing took effect. Its writes are undone.
     Failed(String),
-    /// The handler cannot know whether it took effect. Its writes are undone, and the record is in
-    /// doubt on every store.
+    /// The handler cannot know whether it took effect. Its writes are undone; every store is in doubt.
     InDoubt(String),
     /// The handler panicked, or was dropped at its time limit. A transactional store undoes its
     /// writes and records the attempt as failed; a journal records it as in doubt.
     Interrupted(String),
-    /// The handler was not called. An attempt that began in doubt stays in doubt, with the reason it
-    /// had.
+    /// The handler was not called. What began in doubt stays in doubt, with the reason it had.
     NotRun(String),
     /// An earlier attempt had fulfilled it; the handler was not called.
     WasFulfilled,

@@ -106,9 +106,8 @@ pub(super) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Quotes a text, whatever `standard_conforming_strings` and `client_encoding` say. What runs
-/// outside of a transaction is sent with it, in one message: a pooler may come between a statement
-/// and its parameters.
+/// Quotes a text, whatever `standard_conforming_strings` and `client_encoding` say. Outside of a
+/// transaction, a pooler may come between a statement and its parameters, so there are none.
 #[cfg(feature = "postgres")]
 pub(super) fn literal(text: &str) -> String {
     let escaped = text.chars().map(|it| match it {

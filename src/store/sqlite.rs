@@ -82,8 +82,7 @@ pub struct SqliteStore {
 type Turn = Option<OwnedMutexGuard<()>>;
 type Result<T, E = Problem> = std::result::Result<T, E>;
 
-// The limits of the wait for a turn, of a statement that the handler has left behind, and of every
-// method.
+// The limits of the wait for a turn, of a statement that the handler left running, of every method.
 const TURN: Duration = Duration::from_secs(3);
 const GRACE: Duration = Duration::from_secs(2);
 const LIMIT: Duration = Duration::from_secs(7);
@@ -175,7 +174,7 @@ impl SqliteStore {
                 ended = attempt.ended(End::Failed(LOST_REASON.to_owned()), true);
             }
             let turn = write.turn.take();
-            write.finish(false).await?;
+            let _ = write.clean().await;
             write = Write::begin(&self.pool, turn).await?;
         } else if !keeps {
             // Keeps the write lock, so that nobody begins before the doubt is recorded.
@@ -201,7 +200,7 @@ impl SqliteStore {
             };
             ended.state = State::Fulfilled;
         }
-        write.finish(true).await?;
+        write.commit().await?;
         Ok(ended.state)
     }
 
@@ -215,7 +214,7 @@ impl SqliteStore {
         let changed = within(async {
             let mut write = Write::begin(&self.pool, self.turn().await?).await?;
             let changed = change.execute(write.conn()).await?.rows_affected() == 1;
-            write.finish(true).await?;
+            write.commit().await?;
             Ok(changed)
         });
         unless_busy(changed.await, false)
@@ -281,7 +280,7 @@ struct Write {
     interrupt: Arc<AtomicBool>,
     /// What restores the connection's settings.
     settings: String,
-    ending: bool,
+    dropped: bool,
 }
 
 const OPEN: u8 = 1;
@@ -315,14 +314,13 @@ impl Write {
             FROM pragma_synchronous, pragma_busy_timeout, pragma_query_only; \
             PRAGMA synchronous = EXTRA; PRAGMA busy_timeout = 1000";
         write.settings = raw_sql(settings).fetch_all(write.conn()).await?[0].try_get(0)?;
-        // sqlx counts it, so that the handler may nest transactions. `finish` ends it.
+        // sqlx counts it, so that the handler may nest transactions. `clean` ends it.
         std::mem::forget(write.conn().begin_with("BEGIN IMMEDIATE").await?);
         write.run(&format!("{TOUCH}; SAVEPOINT {SAVEPOINT}{:p}", write.gate)).await?;
         Ok(write)
     }
 
-    /// Waits for the statements whose futures the handler dropped, and interrupts those that take
-    /// longer.
+    /// Waits for what the handler left running, and interrupts it if it takes longer.
     async fn settle(&mut self, grace: Duration) -> sqlx::Result<()> {
         if let Ok(settled) = timeout(grace, self.conn().ping()).await {
             return settled;
@@ -333,23 +331,15 @@ impl Write {
         settled
     }
 
-    /// Commits or rolls back. Gives the connection back if it is as it was, or else closes it.
-    async fn finish(mut self, commit: bool) -> sqlx::Result<()> {
-        self.ending = true;
-        let finished = if commit {
-            self.gate.fetch_max(OPEN, SeqCst);
-            self.run("COMMIT").await
-        } else {
-            self.settle(Duration::ZERO).await.or(Ok(()))
-        };
-        if self.clean().await.is_ok_and(|clean| clean) {
-            self.conn = None;
-        }
-        finished
+    async fn commit(mut self) -> sqlx::Result<()> {
+        self.gate.fetch_max(OPEN, SeqCst);
+        let committed = self.run("COMMIT").await;
+        let _ = self.clean().await;
+        committed
     }
 
-    /// Rolls back what is left and restores the connection. Returns whether that is certain.
-    async fn clean(&mut self) -> sqlx::Result<bool> {
+    /// Rolls back what is left, restores the connection and gives it back.
+    async fn clean(mut self) -> sqlx::Result<()> {
         // sqlx counts a transaction until it rolls one back: SQLite needs one here, too.
         let _ = self.run("BEGIN").await;
         // Within a transaction that it counts, sqlx refuses this and rolls back.
@@ -357,14 +347,17 @@ impl Write {
         // For one that it does not count.
         let _ = self.run("ROLLBACK").await;
         // SQLite refuses these within a transaction.
-        let settings = std::mem::take(&mut self.settings);
+        let settings = self.settings.clone();
         self.run(&settings).await?;
         let mut handle = self.conn().lock_handle().await?;
         handle.remove_commit_hook();
         handle.remove_rollback_hook();
         handle.remove_progress_handler();
         drop(handle);
-        Ok(!self.conn().is_in_transaction())
+        if !self.conn().is_in_transaction() {
+            self.conn = None;
+        }
+        Ok(())
     }
 }
 
@@ -374,10 +367,13 @@ impl Drop for Write {
             return;
         }
         let mut write = std::mem::take(self);
-        // A runtime that ends drops it again.
-        let ending = std::mem::replace(&mut write.ending, true);
+        // It is dropped again if the runtime ends, or if cleaning fails.
+        let again = std::mem::replace(&mut write.dropped, true);
         match Handle::try_current() {
-            Ok(runtime) if !ending => drop(runtime.spawn(write.finish(false))),
+            Ok(runtime) if !again => drop(runtime.spawn(async {
+                let _ = write.settle(Duration::ZERO).await;
+                write.clean().await
+            })),
             _ => drop(write.conn.take().map(PoolConnection::detach)), // which closes it
         }
     }

@@ -1,5 +1,4 @@
-//! Writes what waits in one transaction, on one thread, so that many attempts share one sync of the
-//! disk.
+//! Writes what waits in one transaction, so that many attempts share one sync of the disk.
 
 use std::{
     iter::once,
@@ -29,7 +28,8 @@ pub(super) struct File {
 }
 
 /// Which record changes, how, and who is told.
-type Write = (held::Key, Box<dyn FnOnce(&mut Option<Record>) + Send>, oneshot::Sender<Written>);
+type Write = ((held::Key, Change), oneshot::Sender<Written>);
+type Change = Box<dyn FnOnce(&mut Option<Record>) + Send>;
 
 /// A record before and after a change.
 type Written = Result<[Option<Record>; 2], Problem>;
@@ -48,7 +48,7 @@ impl File {
         let writes = Arc::clone(&db);
         let writer = thread::Builder::new().name("redb writer".to_owned()).spawn(move || {
             while let Ok(first) = waiting.recv() {
-                commit(&writes, once(first).chain(waiting.try_iter()).collect());
+                commit(&writes, once(first).chain(waiting.try_iter()));
             }
         })?;
         Ok((Self { db, writer: Some((waits, writer)) }, new))
@@ -67,7 +67,7 @@ impl File {
         let (tell, written) = oneshot::channel();
         if let Some((writer, _)) = &self.writer {
             let change = Box::new(|record: &mut _| drop(change(record)));
-            let _ = writer.send((held.key.clone(), change, tell));
+            let _ = writer.send(((held.key.clone(), change), tell));
         }
         written.await.unwrap_or(Err(Problem::Stopped)).map_err(RedbError)
     }
@@ -83,9 +83,8 @@ impl Drop for File {
     }
 }
 
-fn commit(db: &Database, batch: Vec<Write>) {
-    let (changes, tells): (Vec<_>, Vec<_>) =
-        batch.into_iter().map(|(key, change, tell)| ((key, change), tell)).unzip();
+fn commit(db: &Database, batch: impl Iterator<Item = Write>) {
+    let (changes, tells): (Vec<_>, Vec<_>) = batch.unzip();
     let written = guarded(|| {
         let write = db.begin_write()?;
         let mut table = write.open_table(FULFILMENTS)?;

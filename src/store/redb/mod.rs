@@ -46,9 +46,9 @@ const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// ```
 ///
 /// The attempt is synced to disk before the handler is called, and its end before the `200` is
-/// sent. One thread writes; writes that wait are synced together. After the first write that fails
-/// (a full disk), nothing more is written until the file is opened again, because what is on the disk
-/// is not certain: every new fulfilment ends in `503`. Restart the process once the cause is gone.
+/// sent. Writes that wait are synced together. After the first write that fails (a full disk),
+/// nothing more is written until the file is opened again, because what is on the disk is not
+/// certain: every new fulfilment ends in `503`. Restart the process once the cause is gone.
 ///
 /// It takes about 200 bytes a record; none is ever removed. Opening compares the file's checksums,
 /// in about 0.2 seconds for 100,000 records; a file damaged after it was closed is an error.
