@@ -3,7 +3,7 @@ use std::{
     ops::{Deref, DerefMut},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, Ordering::SeqCst},
+        atomic::{AtomicBool, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -67,9 +67,9 @@ use crate::event::FulfilmentId;
 /// nobody else can read the records during an attempt.
 ///
 /// During an attempt `synchronous` is `EXTRA` and `busy_timeout` is 1 second on that connection;
-/// both are restored. The store's commit and rollback hooks and its progress handler take the place of
-/// the application's on that connection, and are removed. What the handler left running when it ended
-/// or was cut off is interrupted.
+/// both are restored. The store's commit hook and progress handler take the place of the application's
+/// on that connection, and are removed. What the handler left running when it ended or was cut off is
+/// interrupted.
 #[derive(Clone)]
 pub struct SqliteStore {
     pool: SqlitePool,
@@ -168,7 +168,11 @@ impl SqliteStore {
         let SqliteTx { mut write, held: _until_recorded, claim, attempt } = tx;
         let keeps = matches!(end, End::Fulfilled | End::Pending);
         let mut ended = attempt.ended(end, true);
-        if write.settle(GRACE).await.is_err() || write.gate.load(SeqCst) == LOST {
+        write.settle(GRACE).await;
+        // Fails if the transaction has ended: the savepoint ended with it. What is undone keeps the
+        // write lock, so that nobody begins before the doubt is recorded.
+        let undo = if keeps { "RELEASE" } else { "PRAGMA query_only = OFF; ROLLBACK TO" };
+        if write.run(&format!("{undo} {SAVEPOINT}{:p}", write.gate)).await.is_err() {
             if keeps {
                 // No commit has passed the gate, so nothing took effect.
                 ended = attempt.ended(End::Failed(LOST_REASON.to_owned()), true);
@@ -176,10 +180,6 @@ impl SqliteStore {
             let turn = write.turn.take();
             let _ = write.clean().await;
             write = Write::begin(&self.pool, turn).await?;
-        } else if !keeps {
-            // Keeps the write lock, so that nobody begins before the doubt is recorded.
-            let undo = format!("PRAGMA query_only = OFF; ROLLBACK TO {SAVEPOINT}{:p}", write.gate);
-            write.run(&undo).await?;
         }
         let record = query(RECORD)
             .bind(&*self.namespace)
@@ -274,17 +274,14 @@ impl fmt::Debug for SqliteStore {
 struct Write {
     conn: Option<PoolConnection<Sqlite>>,
     turn: Turn,
-    /// Closed at first; [`OPEN`] lets a commit through; after a rollback it is [`LOST`] for good.
-    gate: Arc<AtomicU8>,
+    /// Lets the store's own commit through.
+    gate: Arc<AtomicBool>,
     /// Interrupts the statement that runs.
     interrupt: Arc<AtomicBool>,
     /// What restores the connection's settings.
     settings: String,
     dropped: bool,
 }
-
-const OPEN: u8 = 1;
-const LOST: u8 = 2;
 
 /// Begins the name of the savepoint. The gate's address ends it, so no handler names it by accident.
 const SAVEPOINT: &str = "firstpromoter_";
@@ -301,11 +298,9 @@ impl Write {
     async fn begin(pool: &SqlitePool, turn: Turn) -> sqlx::Result<Self> {
         let mut write = Self::default();
         (write.conn, write.turn) = (Some(pool.acquire().await?), turn);
-        let (gate, rolled_back) = (Arc::clone(&write.gate), Arc::clone(&write.gate));
-        let interrupt = Arc::clone(&write.interrupt);
+        let (gate, interrupt) = (Arc::clone(&write.gate), Arc::clone(&write.interrupt));
         let mut handle = write.conn().lock_handle().await?;
-        handle.set_commit_hook(move || gate.load(SeqCst) == OPEN);
-        handle.set_rollback_hook(move || rolled_back.store(LOST, SeqCst));
+        handle.set_commit_hook(move || gate.load(SeqCst));
         // Asked every 10,000 operations, which is about once in a millisecond.
         handle.set_progress_handler(10_000, move || !interrupt.load(SeqCst));
         drop(handle);
@@ -321,18 +316,16 @@ impl Write {
     }
 
     /// Waits for what the handler left running, and interrupts it if it takes longer.
-    async fn settle(&mut self, grace: Duration) -> sqlx::Result<()> {
-        if let Ok(settled) = timeout(grace, self.conn().ping()).await {
-            return settled;
+    async fn settle(&mut self, grace: Duration) {
+        if timeout(grace, self.conn().ping()).await.is_err() {
+            self.interrupt.store(true, SeqCst);
+            let _ = self.conn().ping().await;
+            self.interrupt.store(false, SeqCst);
         }
-        self.interrupt.store(true, SeqCst);
-        let settled = self.conn().ping().await;
-        self.interrupt.store(false, SeqCst);
-        settled
     }
 
     async fn commit(mut self) -> sqlx::Result<()> {
-        self.gate.fetch_max(OPEN, SeqCst);
+        self.gate.store(true, SeqCst);
         let committed = self.run("COMMIT").await;
         let _ = self.clean().await;
         committed
@@ -351,7 +344,6 @@ impl Write {
         self.run(&settings).await?;
         let mut handle = self.conn().lock_handle().await?;
         handle.remove_commit_hook();
-        handle.remove_rollback_hook();
         handle.remove_progress_handler();
         drop(handle);
         if !self.conn().is_in_transaction() {
@@ -371,7 +363,7 @@ impl Drop for Write {
         let again = std::mem::replace(&mut write.dropped, true);
         match Handle::try_current() {
             Ok(runtime) if !again => drop(runtime.spawn(async {
-                let _ = write.settle(Duration::ZERO).await;
+                write.settle(Duration::ZERO).await;
                 write.clean().await
             })),
             _ => drop(write.conn.take().map(PoolConnection::detach)), // which closes it
