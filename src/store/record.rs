@@ -129,8 +129,7 @@ pub struct Record {
     pub cust_id: Option<String>,
     /// The state.
     pub state: State,
-    /// The number of runs of the handler. A run that a transactional store undid because its process
-    /// or connection ended is not counted.
+    /// The number of runs of the handler, without those undone because a process or connection ended.
     pub attempts: u32,
     /// Why the latest attempt is not fulfilled: the error, the panic or the doubt.
     pub reason: Option<String>,
@@ -201,8 +200,8 @@ impl fmt::Display for State {
     }
 }
 
-/// The error of a namespace that is longer than 200 bytes or has a control character. See `RedbStore`
-/// for an example.
+/// The error of a namespace of over 200 bytes or with a control character. See `RedbStore` for an
+/// example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a namespace has at most {LONGEST_NAMESPACE} bytes and no control characters")]
 pub struct InvalidNamespace(());

@@ -15,9 +15,6 @@ pub(super) enum Problem {
     Sql(sqlx::Error),
     #[error("there is no table {TABLE}: call `create_table`, or add `SCHEMA` to your migrations")]
     NoTable(#[source] Option<sqlx::Error>),
-    #[cfg(feature = "sqlite")]
-    #[error("another attempt has held the database for too long")]
-    Busy,
     #[error("the attempt is not recorded: the right to run it was lost")]
     Lost,
     #[error("a record cannot be read: its {0} was not written by this crate")]

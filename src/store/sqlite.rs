@@ -103,8 +103,6 @@ const RECORD: &str = "INSERT INTO main.firstpromoter_fulfilments AS f (namespace
 /// Fails if the table is missing or read-only, which `BEGIN IMMEDIATE` does not.
 const TOUCH: &str = "DELETE FROM main.firstpromoter_fulfilments WHERE 0";
 
-const LOST_REASON: &str = "the transaction ended before the handler did: nothing it wrote is kept";
-
 impl SqliteStore {
     /// The SQL that creates the table, for your migrations. Running it twice does no harm.
     #[doc = concat!("```sql\n", include_str!("schema/sqlite.sql"), "```")]
@@ -134,9 +132,8 @@ impl SqliteStore {
         within(async { Ok(create.execute(&self.pool).await.map(drop)?) }).await
     }
 
-    async fn turn(&self) -> Result<Turn> {
-        let turn = timeout(TURN, Arc::clone(&self.queue).lock_owned()).await;
-        turn.map(Some).map_err(|_elapsed| Problem::Busy)
+    async fn turn(&self) -> Turn {
+        timeout(TURN, Arc::clone(&self.queue).lock_owned()).await.ok()
     }
 
     async fn find(&self, conn: &mut SqliteConnection, id: FulfilmentId) -> Result<Option<Record>> {
@@ -158,7 +155,8 @@ impl SqliteStore {
         }
         let held = self.held.take(&self.namespace, claim.id);
         let Some(held) = held else { return Ok(Begin::Busy) };
-        let mut write = Write::begin(&self.pool, self.turn().await?).await?;
+        let turn @ Some(_) = self.turn().await else { return Ok(Begin::Busy) };
+        let mut write = Write::begin(&self.pool, turn).await?;
         let found = self.find(write.conn(), claim.id).await?;
         let tx = |attempt| SqliteTx { write, held, claim: claim.clone(), attempt };
         Ok(decide(found.as_ref().map(Record::known), claim, tx))
@@ -172,10 +170,11 @@ impl SqliteStore {
         // Fails if the transaction has ended: the savepoint ended with it. What is undone keeps the
         // write lock, so that nobody begins before the doubt is recorded.
         let undo = if keeps { "RELEASE" } else { "PRAGMA query_only = OFF; ROLLBACK TO" };
-        if write.run(&format!("{undo} {SAVEPOINT}{:p}", write.gate)).await.is_err() {
+        if write.run(&format!("{undo} firstpromoter_{:p}", write.gate)).await.is_err() {
             if keeps {
-                // No commit has passed the gate, so nothing took effect.
-                ended = attempt.ended(End::Failed(LOST_REASON.to_owned()), true);
+                // No commit has passed the gate.
+                let lost = "the transaction ended before the handler did: nothing it wrote is kept";
+                ended = attempt.ended(End::Failed(lost.to_owned()), true);
             }
             let turn = write.turn.take();
             let _ = write.clean().await;
@@ -212,7 +211,8 @@ impl SqliteStore {
     ) -> Result<bool, SqliteError> {
         let Some(_held) = self.held.take(&self.namespace, id) else { return Ok(false) };
         let changed = within(async {
-            let mut write = Write::begin(&self.pool, self.turn().await?).await?;
+            let turn @ Some(_) = self.turn().await else { return Ok(false) };
+            let mut write = Write::begin(&self.pool, turn).await?;
             let changed = change.execute(write.conn()).await?.rows_affected() == 1;
             write.commit().await?;
             Ok(changed)
@@ -283,9 +283,6 @@ struct Write {
     dropped: bool,
 }
 
-/// Begins the name of the savepoint. The gate's address ends it, so no handler names it by accident.
-const SAVEPOINT: &str = "firstpromoter_";
-
 impl Write {
     fn conn(&mut self) -> &mut SqliteConnection {
         self.conn.as_mut().expect("held until the end")
@@ -311,7 +308,8 @@ impl Write {
         write.settings = raw_sql(settings).fetch_all(write.conn()).await?[0].try_get(0)?;
         // sqlx counts it, so that the handler may nest transactions. `clean` ends it.
         std::mem::forget(write.conn().begin_with("BEGIN IMMEDIATE").await?);
-        write.run(&format!("{TOUCH}; SAVEPOINT {SAVEPOINT}{:p}", write.gate)).await?;
+        // With the gate's address in it, no handler uses the name by accident.
+        write.run(&format!("{TOUCH}; SAVEPOINT firstpromoter_{:p}", write.gate)).await?;
         Ok(write)
     }
 
@@ -412,14 +410,8 @@ pub struct SqliteError(#[from] Problem);
 
 /// Returns `busy` if somebody else has the write lock, perhaps for this very fulfilment.
 fn unless_busy<T>(done: Result<T, SqliteError>, busy: T) -> Result<T, SqliteError> {
-    let is_busy = match &done {
-        Err(SqliteError(Problem::Busy)) => true,
-        Err(SqliteError(Problem::Sql(sqlx::Error::Database(error)))) => {
-            // SQLITE_BUSY or SQLITE_LOCKED, which extended codes have in their low byte.
-            let code = error.code().and_then(|code| code.parse::<i32>().ok());
-            code.is_some_and(|code| matches!(code & 0xff, 5 | 6))
-        }
-        _ => false,
-    };
-    if is_busy { Ok(busy) } else { done }
+    let Err(SqliteError(Problem::Sql(sqlx::Error::Database(error)))) = &done else { return done };
+    // SQLITE_BUSY or SQLITE_LOCKED, which extended codes have in their low byte.
+    let code = error.code().and_then(|code| code.parse::<i32>().ok());
+    if code.is_some_and(|code| matches!(code & 0xff, 5 | 6)) { Ok(busy) } else { done }
 }

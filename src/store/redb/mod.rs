@@ -3,7 +3,6 @@ mod group_commit;
 use std::{
     cmp::Reverse,
     fmt,
-    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -123,22 +122,19 @@ impl RedbStore {
         Ok(Self { namespace: record::namespace(account.as_ref())?, ..self })
     }
 
-    /// Reads the `wanted` records on a thread for blocking work.
-    async fn read(
-        &self,
-        ids: RangeInclusive<u64>,
-        wanted: fn(&Record) -> bool,
-    ) -> Result<Vec<Record>, RedbError> {
+    /// Reads the record of `id`, or else all that are not fulfilled, on a thread for blocking work.
+    async fn read(&self, id: Option<FulfilmentId>) -> Result<Vec<Record>, RedbError> {
         let Self { file, held, namespace } = self.clone();
         let read = move || {
+            let (first, last) = id.map_or((0, u64::MAX), |id| (id.get(), id.get()));
             let held = held.lock();
             let (running, table) = (held.clone(), file.table()?);
             drop(held);
             let mut records = Vec::new();
-            for found in table.range((&*namespace, *ids.start())..=(&*namespace, *ids.end()))? {
+            for found in table.range((&*namespace, first)..=(&*namespace, last))? {
                 let (key, row) = found?;
                 let record = decode(key.value().1.into(), row.value())?;
-                if wanted(&record) {
+                if id.is_some() || record.state != State::Fulfilled {
                     let key = (Arc::clone(&namespace), record.id);
                     records.push(record.shown(running.contains(&key)));
                 }
@@ -178,12 +174,11 @@ impl Store for RedbStore {
     }
 
     async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, RedbError> {
-        Ok(self.read(id.get()..=id.get(), |_| true).await?.pop())
+        Ok(self.read(Some(id)).await?.pop())
     }
 
     async fn open(&self, limit: usize) -> Result<Vec<Record>, RedbError> {
-        let wanted = |record: &Record| record.state != State::Fulfilled;
-        let mut open = self.read(0..=u64::MAX, wanted).await?;
+        let mut open = self.read(None).await?;
         open.sort_by_key(|record| Reverse(record.changed));
         open.truncate(limit);
         Ok(open)
