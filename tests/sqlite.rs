@@ -696,6 +696,25 @@ async fn commits_are_synced() {
     assert_eq!(level.ok(), Some(3), "EXTRA");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wait_for_another_attempt_of_the_store_is_bounded() {
+    let (_db, pool) = Database::new(SqliteJournalMode::Wal).await;
+    let store = SqliteStore::new(pool.clone());
+    let mut tx = begin(&store, &claim(1)).await;
+    write(&mut tx, 1).await;
+    let asked = Instant::now();
+    let (id, other) = (3.into(), claim(2));
+    let (begins, resolves, forgets) =
+        tokio::join!(store.begin(&other), store.resolve(id, true), store.forget(4.into()));
+    assert!(matches!(begins, Ok(Begin::Busy)), "{begins:?}");
+    assert!(!resolves.expect("no error") && !forgets.expect("no error"));
+    let waited = asked.elapsed().as_secs();
+    assert!((3..5).contains(&waited), "{waited} seconds");
+    assert_eq!(store.end(tx, End::Fulfilled).await.expect("a record"), State::Fulfilled);
+    assert_eq!(fulfil(&store, 2).await, State::Fulfilled);
+    assert_eq!(effects(&pool).await, [(1, 1), (2, 1)]);
+}
+
 /// Somebody else writes and takes long about it, or reads where readers keep writers from committing.
 #[tokio::test(flavor = "multi_thread")]
 async fn waits_for_others_are_bounded() {

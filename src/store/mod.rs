@@ -43,8 +43,7 @@ pub use self::{
 ///
 /// # The contract
 ///
-/// A `Tx` is the right to run one attempt. Every store keeps these promises, and
-/// `testkit::store_contract` checks them:
+/// A `Tx` is the right to run one attempt. Every store promises, as `testkit::store_contract` tests:
 ///
 /// 1. **One attempt at a time.** Of all [`begin`](Store::begin)s for an id, at most one has a `Tx` at
 ///    a time, on however many machines share the store.

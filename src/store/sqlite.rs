@@ -63,13 +63,11 @@ use crate::event::FulfilmentId;
 /// method takes longer than 7 seconds.
 ///
 /// An attempt holds one connection of the pool. With a pool of one, nothing that runs during an
-/// attempt may ask the pool for another, `was_fulfilled` included; with a database in memory,
-/// nobody else can read the records during an attempt.
-///
-/// During an attempt `synchronous` is `EXTRA` and `busy_timeout` is 1 second on that connection;
-/// both are restored. The store's commit hook and progress handler take the place of the application's
-/// on that connection, and are removed. What the handler left running when it ended or was cut off is
-/// interrupted.
+/// attempt may ask the pool for another, `was_fulfilled` included; with a database in memory, nobody
+/// else can read the records meanwhile. On that connection `synchronous` is `EXTRA`, `busy_timeout`
+/// is 1 second, and the store's commit hook and progress handler take the place of the application's;
+/// afterwards both settings are restored, and the store's hook and handler removed. What the handler
+/// left running when it ended or was cut off is interrupted.
 #[derive(Clone)]
 pub struct SqliteStore {
     pool: SqlitePool,

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use redb::{Builder, Database, DatabaseError};
@@ -20,9 +20,7 @@ use super::{
 };
 use crate::event::{FulfilmentId, PromoterId, Unit};
 
-/// How long the file may stay in use by the process that this one replaces.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Enough for the few hundred records that are asked for again.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
@@ -219,13 +217,12 @@ impl ExternalEffects for RedbTx {}
 type Row<'a> = (&'a str, &'a str, u64, Option<&'a str>, &'a str, u32, Option<&'a str>, u64, u64);
 
 fn encode<'a>(record: &'a Record, amount: &'a str) -> Row<'a> {
-    let millis =
-        |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    let (unit, promoter, state) =
-        (record.unit.as_str(), record.promoter.get(), record.state.as_str());
-    let (cust_id, reason) = (record.cust_id.as_deref(), record.reason.as_deref());
-    let (first_seen, changed) = (millis(record.first_seen), millis(record.changed));
-    (unit, amount, promoter, cust_id, state, record.attempts, reason, first_seen, changed)
+    let Record { unit, promoter, cust_id, state, attempts, reason, .. } = record;
+    let (cust_id, reason) = (cust_id.as_deref(), reason.as_deref());
+    let [first_seen, changed] = [record.first_seen, record.changed]
+        .map(|time| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64);
+    let (unit, promoter, state) = (unit.as_str(), promoter.get(), state.as_str());
+    (unit, amount, promoter, cust_id, state, *attempts, reason, first_seen, changed)
 }
 
 fn decode(id: FulfilmentId, row: Row<'_>) -> Result<Record, Problem> {
