@@ -146,7 +146,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn forget(&self, id: FulfilmentId) -> impl Future<Output = Result<bool, Self::Error>> + Send;
 }
 
-/// Marks the `Tx` of a journal: it carries no effect, so every [`Fulfil`](crate::Fulfil) can use it.
+/// Marks the `Tx` of a journal: it carries no effect, so any [`Fulfil`](crate::Fulfil) runs with it.
 ///
 /// Implement it for the `Tx` of your own [`Store`], which has an example, only if that is a journal.
 #[diagnostic::on_unimplemented(

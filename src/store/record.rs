@@ -102,7 +102,7 @@ pub enum End {
     Pending,
     /// The handler returned an error: nothing took effect. Its writes are undone.
     Failed(String),
-    /// The handler cannot know whether it took effect. Its writes are undone; every store is in doubt.
+    /// The handler cannot know if it took effect: in doubt on every store. Its writes are undone.
     InDoubt(String),
     /// The handler panicked, or was dropped at its time limit. A transactional store undoes its
     /// writes and records the attempt as failed; a journal records it as in doubt.
@@ -200,8 +200,7 @@ impl fmt::Display for State {
     }
 }
 
-/// The error of a namespace of over 200 bytes or with a control character. See `RedbStore` for an
-/// example.
+/// The error of a namespace over 200 bytes or with control characters. `RedbStore` has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a namespace has at most {LONGEST_NAMESPACE} bytes and no control characters")]
 pub struct InvalidNamespace(());
@@ -274,7 +273,6 @@ impl Attempt {
 pub(super) const CUT_OFF: &str = "the attempt was cut off";
 
 impl Record {
-    /// Returns what decides on an attempt.
     pub(super) fn known(&self) -> (State, PromoterId, u32) {
         (self.state, self.promoter, self.attempts)
     }
@@ -299,7 +297,7 @@ impl Record {
         })
     }
 
-    /// Records how the attempt ended.
+    /// Records how the attempt ended, and returns the state it leaves.
     pub(super) fn end(&mut self, attempt: Attempt, end: End) -> State {
         let ended = attempt.ended(end, false);
         self.state = ended.state;
