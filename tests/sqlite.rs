@@ -983,6 +983,39 @@ async fn what_is_not_recorded_is_not_fulfilled() {
     }
 }
 
+/// Nobody is left to roll back: the connection is closed, and with it the transaction.
+#[test]
+fn what_a_runtime_leaves_open_when_it_ends_is_undone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let options = options(&directory.path().join("app.db"));
+    let runtime = || tokio::runtime::Runtime::new().expect("a runtime");
+    runtime().block_on(async { prepare(&pool_of(1, options.clone()).await).await });
+    for (id, inside) in [(1, true), (2, false)] {
+        let ends = runtime();
+        let tx = ends.block_on(async {
+            let store = SqliteStore::new(pool_of(1, options.clone()).await);
+            let mut tx = begin(&store, &claim(id)).await;
+            write(&mut tx, id as i64).await;
+            tx
+        });
+        let mut outside = Some(tx);
+        if inside {
+            let tx = outside.take();
+            ends.spawn(async move {
+                let _tx = tx;
+                std::future::pending::<()>().await;
+            });
+        }
+        drop(ends);
+        drop(outside);
+        runtime().block_on(async {
+            let pool = pool_of(1, options.clone()).await;
+            assert_eq!(fulfil(&SqliteStore::new(pool.clone()), id).await, State::Fulfilled);
+            assert_eq!(effects(&pool).await, (1..=id as i64).map(|id| (id, 1)).collect::<Vec<_>>());
+        });
+    }
+}
+
 /// The handler is cut off, or goes on without it, and its statement would run for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_never_ends_is_interrupted() {
