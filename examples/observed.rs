@@ -80,7 +80,10 @@ async fn main() -> Result<(), BoxError> {
     let limit = stop.clone().then(|()| sleep(Duration::from_secs(20)));
     tokio::select! {
         served = serve => served,
-        () = limit => Ok(warn!("some connections or attempts have not ended")),
+        () = limit => {
+            warn!("some connections or attempts have not ended");
+            Ok(())
+        }
     }
 }
 

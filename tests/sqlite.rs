@@ -696,6 +696,25 @@ async fn commits_are_synced() {
     assert_eq!(level.ok(), Some(3), "EXTRA");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wait_for_another_attempt_of_the_store_is_bounded() {
+    let (_db, pool) = Database::new(SqliteJournalMode::Wal).await;
+    let store = SqliteStore::new(pool.clone());
+    let mut tx = begin(&store, &claim(1)).await;
+    write(&mut tx, 1).await;
+    let asked = Instant::now();
+    let (id, other) = (3.into(), claim(2));
+    let (begins, resolves, forgets) =
+        tokio::join!(store.begin(&other), store.resolve(id, true), store.forget(4.into()));
+    assert!(matches!(begins, Ok(Begin::Busy)), "{begins:?}");
+    assert!(!resolves.expect("no error") && !forgets.expect("no error"));
+    let waited = asked.elapsed().as_secs();
+    assert!((3..5).contains(&waited), "{waited} seconds");
+    assert_eq!(store.end(tx, End::Fulfilled).await.expect("a record"), State::Fulfilled);
+    assert_eq!(fulfil(&store, 2).await, State::Fulfilled);
+    assert_eq!(effects(&pool).await, [(1, 1), (2, 1)]);
+}
+
 /// Somebody else writes and takes long about it, or reads where readers keep writers from committing.
 #[tokio::test(flavor = "multi_thread")]
 async fn waits_for_others_are_bounded() {
@@ -961,6 +980,39 @@ async fn what_is_not_recorded_is_not_fulfilled() {
         let ended = store.end(tx, end.clone()).await;
         assert!(ended.is_err(), "{end:?}: {ended:?}");
         assert_eq!(effects(&pool).await, [], "{end:?}");
+    }
+}
+
+/// Nobody is left to roll back: the connection is closed, and with it the transaction.
+#[test]
+fn what_a_runtime_leaves_open_when_it_ends_is_undone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let options = options(&directory.path().join("app.db"));
+    let runtime = || tokio::runtime::Runtime::new().expect("a runtime");
+    runtime().block_on(async { prepare(&pool_of(1, options.clone()).await).await });
+    for (id, inside) in [(1, true), (2, false)] {
+        let ends = runtime();
+        let tx = ends.block_on(async {
+            let store = SqliteStore::new(pool_of(1, options.clone()).await);
+            let mut tx = begin(&store, &claim(id)).await;
+            write(&mut tx, id as i64).await;
+            tx
+        });
+        let mut outside = Some(tx);
+        if inside {
+            let tx = outside.take();
+            ends.spawn(async move {
+                let _tx = tx;
+                std::future::pending::<()>().await;
+            });
+        }
+        drop(ends);
+        drop(outside);
+        runtime().block_on(async {
+            let pool = pool_of(1, options.clone()).await;
+            assert_eq!(fulfil(&SqliteStore::new(pool.clone()), id).await, State::Fulfilled);
+            assert_eq!(effects(&pool).await, (1..=id as i64).map(|id| (id, 1)).collect::<Vec<_>>());
+        });
     }
 }
 

@@ -10,15 +10,59 @@ use std::{
 
 use tokio::{task::yield_now, time::sleep};
 use tower_firstpromoter::{
-    event::FulfilmentId,
+    event::{Fulfilment, FulfilmentId},
     store::{Begin, Claim, End, MemoryStore, Record, RedbStore, State, Store},
     testkit::{Kind, namespace_contract, store_contract},
 };
+
+fn claim(id: u64) -> Claim {
+    let body = format!(
+        r#"{{"event":{{"type":"fulfilment_pending"}},"data":{{"id":{id},"amount":3,"unit":"credits","promoter":{{"id":7}}}}}}"#
+    );
+    Claim::new(&Fulfilment::decode(body).expect("a fulfilment"))
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn memory() {
     let store = MemoryStore::new(10_000);
     store_contract(Kind::Journal, async || store.clone()).await;
+}
+
+/// When it is full, it forgets the oldest that has ended, and nothing that is started or in doubt.
+#[tokio::test]
+async fn memory_that_is_full() {
+    let store = MemoryStore::new(3);
+    let begin = async |id| match store.begin(&claim(id)).await {
+        Ok(Begin::Run { tx, .. } | Begin::InDoubt { tx, .. }) => tx,
+        answer => panic!("{id}: {answer:?}"),
+    };
+    let end = async |tx, end| store.end(tx, end).await.expect("it cannot fail");
+    let kept = async || {
+        let mut kept = Vec::new();
+        for id in 1..=9 {
+            let record = store.get(id.into()).await.expect("it cannot fail");
+            kept.extend(record.map(|record| (id, record.state)));
+        }
+        kept
+    };
+    let running = begin(1).await;
+    end(begin(2).await, End::InDoubt("timed out".into())).await;
+    for id in 3..=6 {
+        end(begin(id).await, End::Fulfilled).await;
+    }
+    let expected = [(1, State::Started), (2, State::InDoubt), (6, State::Fulfilled)];
+    assert_eq!(kept().await, expected);
+    let waiting = [begin(7).await, begin(8).await];
+    let started = |id| (id, State::Started);
+    assert_eq!(kept().await, [started(1), (2, State::InDoubt), started(7), started(8)]);
+    end(running, End::Fulfilled).await;
+    for tx in waiting {
+        end(tx, End::Pending).await;
+    }
+    store.resolve(2.into(), true).await.expect("it cannot fail");
+    end(begin(9).await, End::Fulfilled).await;
+    let pending = (8, State::Pending);
+    assert_eq!(kept().await, [(7, State::Pending), pending, (9, State::Fulfilled)]);
 }
 
 /// Its file is open once, so the second connection is a clone; `tests/redb.rs` opens it again.

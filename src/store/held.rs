@@ -1,7 +1,7 @@
 use std::{
     collections::HashSet,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::event::FulfilmentId;
@@ -16,22 +16,16 @@ impl HeldSet {
     /// Takes the fulfilment, unless it is held.
     pub(super) fn take(&self, namespace: &Arc<str>, id: FulfilmentId) -> Option<Held> {
         let key = (Arc::clone(namespace), id);
-        self.with(|held| held.insert(key.clone())).then(|| Held { set: self.clone(), key })
+        self.lock().insert(key.clone()).then(|| Held { set: self.clone(), key })
     }
 
     pub(super) fn contains(&self, namespace: &Arc<str>, id: FulfilmentId) -> bool {
-        self.with(|held| held.contains(&(Arc::clone(namespace), id)))
+        self.lock().contains(&(Arc::clone(namespace), id))
     }
 
-    /// Runs `work` at a moment at which nothing is taken or released, and returns what was held.
-    #[cfg(feature = "redb")]
-    pub(super) fn meanwhile<T>(&self, work: impl FnOnce() -> T) -> (HashSet<Key>, T) {
-        self.with(|held| (held.clone(), work()))
-    }
-
-    fn with<T>(&self, work: impl FnOnce(&mut HashSet<Key>) -> T) -> T {
-        // Nothing panics while this is locked.
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Locks the set: nothing is taken or released meanwhile.
+    pub(super) fn lock(&self) -> MutexGuard<'_, HashSet<Key>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -41,15 +35,9 @@ pub(super) struct Held {
     pub(super) key: Key,
 }
 
-impl Held {
-    pub(super) fn id(&self) -> FulfilmentId {
-        self.key.1
-    }
-}
-
 impl Drop for Held {
     fn drop(&mut self) {
-        self.set.with(|held| held.remove(&self.key));
+        self.set.lock().remove(&self.key);
     }
 }
 

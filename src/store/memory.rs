@@ -13,8 +13,7 @@ use super::{
 };
 use crate::event::FulfilmentId;
 
-/// A journal in memory. **It forgets everything when the process ends**, and the oldest records when
-/// it is full.
+/// Records attempts in memory. **It forgets all when the process ends**, and the oldest when full.
 ///
 /// For tests, and for handlers that are idempotent by themselves. Clones share their records.
 ///
@@ -65,16 +64,11 @@ impl MemoryStore {
 
 impl Memory {
     fn make_room(&mut self) {
-        // Each is looked at once at most: what is started or in doubt goes to the back.
-        for _ in 0..self.order.len() {
-            if self.records.len() < self.capacity {
-                return;
-            }
-            let Some(id) = self.order.pop_front() else { return };
-            match self.records.get(&id).map(|record| record.state) {
-                Some(State::Started | State::InDoubt) => self.order.push_back(id),
-                _ => drop(self.records.remove(&id)),
-            }
+        while self.records.len() >= self.capacity {
+            let ended = |id| !matches!(self.records[id].state, State::Started | State::InDoubt);
+            let oldest = self.order.iter().position(ended);
+            let Some(id) = oldest.and_then(|at| self.order.remove(at)) else { return };
+            self.records.remove(&id);
         }
     }
 }
@@ -98,11 +92,9 @@ impl Store for MemoryStore {
 
     async fn end(&self, tx: MemoryTx, end: End) -> Result<State, Infallible> {
         let mut memory = self.memory();
-        let record = memory.records.get_mut(&tx.held.id()).expect("kept while it is held");
-        record.end(tx.attempt, end);
-        let state = record.state;
-        drop(tx);
-        Ok(state)
+        let MemoryTx { held, attempt } = tx;
+        let record = memory.records.get_mut(&held.key.1).expect("kept while it is held");
+        Ok(record.end(attempt, end))
     }
 
     async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, Infallible> {

@@ -1,5 +1,4 @@
-//! Records attempts and how they ended.
-//! The guide `stores` says which store is for what.
+//! Records attempts and how they ended. The guide `stores` says which store is for what.
 //!
 //! A **transactional** store commits the handler's effect and the record together: a cut-off
 //! attempt is undone and runs again. Its handler implements [`FulfilIn`](crate::FulfilIn). A
@@ -22,10 +21,7 @@ mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-use std::{
-    fmt::{Debug, Display},
-    future::Future,
-};
+use std::fmt::{Debug, Display};
 
 use crate::{BoxError, event::FulfilmentId};
 
@@ -47,14 +43,12 @@ pub use self::{
 ///
 /// # The contract
 ///
-/// A `Tx` is the right to run one attempt. Every store keeps these promises, and
-/// `testkit::store_contract` checks them:
+/// A `Tx` is the right to run one attempt. Every store promises, as `testkit::store_contract` tests:
 ///
 /// 1. **One attempt at a time.** Of all [`begin`](Store::begin)s for an id, at most one has a `Tx` at
 ///    a time, on however many machines share the store.
 /// 2. **Fulfilled is for good.** After a method returned `Ok` for a fulfilment that is fulfilled,
-///    every later `begin` returns [`Begin::Fulfilled`], whatever crashes, until
-///    [`forget`](Store::forget).
+///    every later `begin` returns [`Begin::Fulfilled`], whatever crashes, until [`Store::forget`].
 /// 3. **An attempt leaves a trace or no effect.** Before `begin` returns a `Tx`, the store can tell,
 ///    whatever crashes, that an attempt may have taken effect; or it can undo the effect.
 /// 4. **A cut-off attempt is never clean.** After a `Tx` was dropped without [`end`](Store::end), or
@@ -64,7 +58,7 @@ pub use self::{
 /// 6. **Released in one place.** `end` releases the id, or else the drop of the `Tx`; a late drop
 ///    never takes the id from a successor.
 /// 7. **The record says what was last asked for**: promoter, unit, amount and customer of the latest
-///    `begin`; the reason of the latest end; in `attempts` the runs of the handler and nothing else.
+///    `begin`; the reason of the latest end; in `attempts` only the runs of the handler.
 /// 8. **Texts never decide a state.** A text that the store cannot hold is shortened, altered or left out.
 /// 9. **One account.** A record of another promoter is [`Begin::Mismatch`], whatever its state,
 ///    unless it is failed and its handler never ran: that was not confirmed, and may be forged.
@@ -152,8 +146,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn forget(&self, id: FulfilmentId) -> impl Future<Output = Result<bool, Self::Error>> + Send;
 }
 
-/// Marks the `Tx` of a journal: it carries no effect of the handler, so every
-/// [`Fulfil`](crate::Fulfil) can run with it.
+/// Marks the `Tx` of a journal: it carries no effect, so any [`Fulfil`](crate::Fulfil) runs with it.
 ///
 /// Implement it for the `Tx` of your own [`Store`], which has an example, only if that is a journal.
 #[diagnostic::on_unimplemented(

@@ -78,8 +78,7 @@ pub enum Begin<Tx> {
     },
     /// An earlier attempt was cut off and may have taken effect.
     InDoubt {
-        /// The right to run an attempt, once the doubt is resolved. If it is dropped, the doubt
-        /// stays.
+        /// The right to run, once the doubt is resolved. If it is dropped, the doubt stays.
         tx: Tx,
         /// The number that a run of the handler would have.
         attempt: u32,
@@ -103,14 +102,12 @@ pub enum End {
     Pending,
     /// The handler returned an error: nothing took effect. Its writes are undone.
     Failed(String),
-    /// The handler cannot know whether it took effect. Its writes are undone, and the record is in
-    /// doubt on every store.
+    /// The handler cannot know if it took effect: in doubt on every store. Its writes are undone.
     InDoubt(String),
     /// The handler panicked, or was dropped at its time limit. A transactional store undoes its
     /// writes and records the attempt as failed; a journal records it as in doubt.
     Interrupted(String),
-    /// The handler was not called. An attempt that began in doubt stays in doubt, with the reason it
-    /// had.
+    /// The handler was not called. What began in doubt stays in doubt, with the reason it had.
     NotRun(String),
     /// An earlier attempt had fulfilled it; the handler was not called.
     WasFulfilled,
@@ -132,8 +129,7 @@ pub struct Record {
     pub cust_id: Option<String>,
     /// The state.
     pub state: State,
-    /// The number of runs of the handler. A run that a transactional store undid because its process
-    /// or connection ended is not counted.
+    /// The number of runs of the handler, without those undone because a process or connection ended.
     pub attempts: u32,
     /// Why the latest attempt is not fulfilled: the error, the panic or the doubt.
     pub reason: Option<String>,
@@ -204,8 +200,7 @@ impl fmt::Display for State {
     }
 }
 
-/// The error of a namespace that is longer than 200 bytes or has a control character. See `RedbStore`
-/// for an example.
+/// The error of a namespace over 200 bytes or with control characters. `RedbStore` has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a namespace has at most {LONGEST_NAMESPACE} bytes and no control characters")]
 pub struct InvalidNamespace(());
@@ -278,7 +273,6 @@ impl Attempt {
 pub(super) const CUT_OFF: &str = "the attempt was cut off";
 
 impl Record {
-    /// Returns what decides on an attempt.
     pub(super) fn known(&self) -> (State, PromoterId, u32) {
         (self.state, self.promoter, self.attempts)
     }
@@ -291,23 +285,20 @@ impl Record {
         claim: &Claim,
         right: impl FnOnce(Attempt) -> Tx,
     ) -> Begin<Tx> {
-        let answer = decide(record.as_ref().map(Self::known), claim, right);
-        let (attempts, in_doubt) = match &answer {
-            Begin::Run { attempt, .. } => (*attempt, false),
-            Begin::InDoubt { attempt, .. } => (attempt - 1, true),
-            _ => return answer,
-        };
-        let mut begun = Self { attempts, ..Self::new(claim, SystemTime::now()) };
-        if let Some(before) = record.take() {
-            begun.first_seen = before.first_seen;
-            begun.reason = before.shown(false).reason.filter(|_| in_doubt);
-        }
-        *record = Some(begun);
-        answer
+        decide(record.as_ref().map(Self::known), claim, |attempt| {
+            let mut begun = Self::new(claim, SystemTime::now());
+            begun.attempts = attempt.number - u32::from(attempt.in_doubt);
+            if let Some(before) = record.take() {
+                begun.first_seen = before.first_seen;
+                begun.reason = before.shown(false).reason.filter(|_| attempt.in_doubt);
+            }
+            *record = Some(begun);
+            right(attempt)
+        })
     }
 
-    /// Records how the attempt ended.
-    pub(super) fn end(&mut self, attempt: Attempt, end: End) {
+    /// Records how the attempt ended, and returns the state it leaves.
+    pub(super) fn end(&mut self, attempt: Attempt, end: End) -> State {
         let ended = attempt.ended(end, false);
         self.state = ended.state;
         self.attempts = ended.attempts;
@@ -315,6 +306,7 @@ impl Record {
         if ended.reason.is_some() || ended.state != State::InDoubt {
             self.reason = ended.reason;
         }
+        self.state
     }
 
     /// Resolves the doubt of a record that no attempt holds. Returns whether there was one.

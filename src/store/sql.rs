@@ -15,9 +15,6 @@ pub(super) enum Problem {
     Sql(sqlx::Error),
     #[error("there is no table {TABLE}: call `create_table`, or add `SCHEMA` to your migrations")]
     NoTable(#[source] Option<sqlx::Error>),
-    #[cfg(feature = "sqlite")]
-    #[error("another attempt has held the database for too long")]
-    Busy,
     #[error("the attempt is not recorded: the right to run it was lost")]
     Lost,
     #[error("a record cannot be read: its {0} was not written by this crate")]
@@ -106,9 +103,8 @@ pub(super) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Quotes a text, whatever `standard_conforming_strings` and `client_encoding` say. What runs
-/// outside of a transaction is sent with it, in one message: a pooler may come between a statement
-/// and its parameters.
+/// Quotes a text, whatever `standard_conforming_strings` and `client_encoding` say. Outside of a
+/// transaction, a pooler may come between a statement and its parameters, so there are none.
 #[cfg(feature = "postgres")]
 pub(super) fn literal(text: &str) -> String {
     let escaped = text.chars().map(|it| match it {

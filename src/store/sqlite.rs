@@ -3,7 +3,7 @@ use std::{
     ops::{Deref, DerefMut},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, Ordering::SeqCst},
+        atomic::{AtomicBool, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -63,13 +63,11 @@ use crate::event::FulfilmentId;
 /// method takes longer than 7 seconds.
 ///
 /// An attempt holds one connection of the pool. With a pool of one, nothing that runs during an
-/// attempt may ask the pool for another, `was_fulfilled` included; with a database in memory,
-/// nobody else can read the records during an attempt.
-///
-/// During an attempt `synchronous` is `EXTRA` and `busy_timeout` is 1 second on that connection;
-/// both are restored. The store's commit and rollback hooks and its progress handler take the place of
-/// the application's on that connection, and are removed. What the handler left running when it ended
-/// or was cut off is interrupted.
+/// attempt may ask the pool for another, `was_fulfilled` included; with a database in memory, nobody
+/// else can read the records meanwhile. On that connection `synchronous` is `EXTRA`, `busy_timeout`
+/// is 1 second, and the store's commit hook and progress handler take the place of the application's;
+/// afterwards both settings are restored, and the store's hook and handler removed. What the handler
+/// left running when it ended or was cut off is interrupted.
 #[derive(Clone)]
 pub struct SqliteStore {
     pool: SqlitePool,
@@ -82,13 +80,9 @@ pub struct SqliteStore {
 type Turn = Option<OwnedMutexGuard<()>>;
 type Result<T, E = Problem> = std::result::Result<T, E>;
 
-/// The limit of the wait for a turn.
+// The limits of the wait for a turn, of a statement that the handler left running, of every method.
 const TURN: Duration = Duration::from_secs(3);
-
-/// How long a statement may take that the handler no longer waits for.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// The limit of every method.
 const LIMIT: Duration = Duration::from_secs(7);
 
 // `main`, because a temporary table of the same name would go first.
@@ -106,8 +100,6 @@ const RECORD: &str = "INSERT INTO main.firstpromoter_fulfilments AS f (namespace
 
 /// Fails if the table is missing or read-only, which `BEGIN IMMEDIATE` does not.
 const TOUCH: &str = "DELETE FROM main.firstpromoter_fulfilments WHERE 0";
-
-const LOST_REASON: &str = "the transaction ended before the handler did: nothing it wrote is kept";
 
 impl SqliteStore {
     /// The SQL that creates the table, for your migrations. Running it twice does no harm.
@@ -138,9 +130,8 @@ impl SqliteStore {
         within(async { Ok(create.execute(&self.pool).await.map(drop)?) }).await
     }
 
-    async fn turn(&self) -> Result<Turn> {
-        let turn = timeout(TURN, Arc::clone(&self.queue).lock_owned()).await;
-        turn.map(Some).map_err(|_elapsed| Problem::Busy)
+    async fn turn(&self) -> Turn {
+        timeout(TURN, Arc::clone(&self.queue).lock_owned()).await.ok()
     }
 
     async fn find(&self, conn: &mut SqliteConnection, id: FulfilmentId) -> Result<Option<Record>> {
@@ -162,7 +153,8 @@ impl SqliteStore {
         }
         let held = self.held.take(&self.namespace, claim.id);
         let Some(held) = held else { return Ok(Begin::Busy) };
-        let mut write = Write::begin(&self.pool, self.turn().await?).await?;
+        let turn @ Some(_) = self.turn().await else { return Ok(Begin::Busy) };
+        let mut write = Write::begin(&self.pool, turn).await?;
         let found = self.find(write.conn(), claim.id).await?;
         let tx = |attempt| SqliteTx { write, held, claim: claim.clone(), attempt };
         Ok(decide(found.as_ref().map(Record::known), claim, tx))
@@ -172,18 +164,19 @@ impl SqliteStore {
         let SqliteTx { mut write, held: _until_recorded, claim, attempt } = tx;
         let keeps = matches!(end, End::Fulfilled | End::Pending);
         let mut ended = attempt.ended(end, true);
-        if write.settle(GRACE).await.is_err() || write.gate.load(SeqCst) == LOST {
+        write.settle(GRACE).await;
+        // Fails if the transaction has ended: the savepoint ended with it. What is undone keeps the
+        // write lock, so that nobody begins before the doubt is recorded.
+        let undo = if keeps { "RELEASE" } else { "PRAGMA query_only = OFF; ROLLBACK TO" };
+        if write.run(&format!("{undo} firstpromoter_{:p}", write.gate)).await.is_err() {
             if keeps {
-                // No commit has passed the gate, so nothing took effect.
-                ended = attempt.ended(End::Failed(LOST_REASON.to_owned()), true);
+                // No commit has passed the gate.
+                let lost = "the transaction ended before the handler did: nothing it wrote is kept";
+                ended = attempt.ended(End::Failed(lost.to_owned()), true);
             }
             let turn = write.turn.take();
-            write.finish(false).await?;
+            let _ = write.clean().await;
             write = Write::begin(&self.pool, turn).await?;
-        } else if !keeps {
-            // Keeps the write lock, so that nobody begins before the doubt is recorded.
-            let undo = format!("PRAGMA query_only = OFF; ROLLBACK TO {SAVEPOINT}{:p}", write.gate);
-            write.run(&undo).await?;
         }
         let record = query(RECORD)
             .bind(&*self.namespace)
@@ -196,17 +189,15 @@ impl SqliteStore {
             .bind(i64::from(ended.attempts))
             .bind(ended.reason)
             .bind(sql::now());
-        let recorded = record.execute(write.conn()).await?.rows_affected() == 1;
-        if !recorded {
+        if record.execute(write.conn()).await?.rows_affected() == 0 {
             // What became fulfilled meanwhile stays so; a trigger may have swallowed the record, too.
-            let known = self.find(write.conn(), claim.id).await?;
-            let known = known.map(|known| (known.state, known.promoter));
-            if known != Some((State::Fulfilled, claim.promoter)) {
+            let found = self.find(write.conn(), claim.id).await?;
+            let Begin::Fulfilled = decide(found.as_ref().map(Record::known), &claim, drop) else {
                 return Err(Problem::Lost);
-            }
+            };
             ended.state = State::Fulfilled;
         }
-        write.finish(true).await?;
+        write.commit().await?;
         Ok(ended.state)
     }
 
@@ -218,9 +209,10 @@ impl SqliteStore {
     ) -> Result<bool, SqliteError> {
         let Some(_held) = self.held.take(&self.namespace, id) else { return Ok(false) };
         let changed = within(async {
-            let mut write = Write::begin(&self.pool, self.turn().await?).await?;
+            let turn @ Some(_) = self.turn().await else { return Ok(false) };
+            let mut write = Write::begin(&self.pool, turn).await?;
             let changed = change.execute(write.conn()).await?.rows_affected() == 1;
-            write.finish(true).await?;
+            write.commit().await?;
             Ok(changed)
         });
         unless_busy(changed.await, false)
@@ -280,24 +272,14 @@ impl fmt::Debug for SqliteStore {
 struct Write {
     conn: Option<PoolConnection<Sqlite>>,
     turn: Turn,
-    /// Closed at first; [`OPEN`] lets a commit through; after a rollback it is [`LOST`] for good.
-    gate: Arc<AtomicU8>,
+    /// Lets the store's own commit through.
+    gate: Arc<AtomicBool>,
     /// Interrupts the statement that runs.
     interrupt: Arc<AtomicBool>,
     /// What restores the connection's settings.
     settings: String,
-    ending: bool,
+    dropped: bool,
 }
-
-const OPEN: u8 = 1;
-const LOST: u8 = 2;
-
-/// How many of its operations SQLite performs between two looks at whether to interrupt: a
-/// millisecond's.
-const OPERATIONS: i32 = 10_000;
-
-/// Begins the name of the savepoint. The gate's address ends it, so no handler names it by accident.
-const SAVEPOINT: &str = "firstpromoter_";
 
 impl Write {
     fn conn(&mut self) -> &mut SqliteConnection {
@@ -311,53 +293,42 @@ impl Write {
     async fn begin(pool: &SqlitePool, turn: Turn) -> sqlx::Result<Self> {
         let mut write = Self::default();
         (write.conn, write.turn) = (Some(pool.acquire().await?), turn);
-        let (gate, rolled_back) = (Arc::clone(&write.gate), Arc::clone(&write.gate));
-        let interrupt = Arc::clone(&write.interrupt);
+        let (gate, interrupt) = (Arc::clone(&write.gate), Arc::clone(&write.interrupt));
         let mut handle = write.conn().lock_handle().await?;
-        handle.set_commit_hook(move || gate.load(SeqCst) == OPEN);
-        handle.set_rollback_hook(move || rolled_back.store(LOST, SeqCst));
-        handle.set_progress_handler(OPERATIONS, move || !interrupt.load(SeqCst));
+        handle.set_commit_hook(move || gate.load(SeqCst));
+        // Asked every 10,000 operations, which is about once in a millisecond.
+        handle.set_progress_handler(10_000, move || !interrupt.load(SeqCst));
         drop(handle);
         let settings = "SELECT printf('PRAGMA synchronous = %d; PRAGMA busy_timeout = %d; \
             PRAGMA query_only = %d', synchronous, timeout, query_only) \
             FROM pragma_synchronous, pragma_busy_timeout, pragma_query_only; \
             PRAGMA synchronous = EXTRA; PRAGMA busy_timeout = 1000";
         write.settings = raw_sql(settings).fetch_all(write.conn()).await?[0].try_get(0)?;
-        // sqlx counts it, so that the handler may nest transactions. `finish` ends it.
+        // sqlx counts it, so that the handler may nest transactions. `clean` ends it.
         std::mem::forget(write.conn().begin_with("BEGIN IMMEDIATE").await?);
-        write.run(&format!("{TOUCH}; SAVEPOINT {SAVEPOINT}{:p}", write.gate)).await?;
+        // With the gate's address in it, no handler uses the name by accident.
+        write.run(&format!("{TOUCH}; SAVEPOINT firstpromoter_{:p}", write.gate)).await?;
         Ok(write)
     }
 
-    /// Waits for the statements whose futures the handler dropped, and interrupts those that take
-    /// longer.
-    async fn settle(&mut self, grace: Duration) -> sqlx::Result<()> {
-        if let Ok(settled) = timeout(grace, self.conn().ping()).await {
-            return settled;
+    /// Waits for what the handler left running, and interrupts it if it takes longer.
+    async fn settle(&mut self, grace: Duration) {
+        if timeout(grace, self.conn().ping()).await.is_err() {
+            self.interrupt.store(true, SeqCst);
+            let _ = self.conn().ping().await;
+            self.interrupt.store(false, SeqCst);
         }
-        self.interrupt.store(true, SeqCst);
-        let settled = self.conn().ping().await;
-        self.interrupt.store(false, SeqCst);
-        settled
     }
 
-    /// Commits or rolls back. Gives the connection back if it is as it was, or else closes it.
-    async fn finish(mut self, commit: bool) -> sqlx::Result<()> {
-        self.ending = true;
-        let finished = if commit {
-            self.gate.fetch_max(OPEN, SeqCst);
-            self.run("COMMIT").await
-        } else {
-            self.settle(Duration::ZERO).await.or(Ok(()))
-        };
-        if self.clean().await.is_ok_and(|clean| clean) {
-            self.conn = None;
-        }
-        finished
+    async fn commit(mut self) -> sqlx::Result<()> {
+        self.gate.store(true, SeqCst);
+        let committed = self.run("COMMIT").await;
+        let _ = self.clean().await;
+        committed
     }
 
-    /// Rolls back what is left and restores the connection. Returns whether that is certain.
-    async fn clean(&mut self) -> sqlx::Result<bool> {
+    /// Rolls back what is left, restores the connection and gives it back.
+    async fn clean(mut self) -> sqlx::Result<()> {
         // sqlx counts a transaction until it rolls one back: SQLite needs one here, too.
         let _ = self.run("BEGIN").await;
         // Within a transaction that it counts, sqlx refuses this and rolls back.
@@ -365,14 +336,16 @@ impl Write {
         // For one that it does not count.
         let _ = self.run("ROLLBACK").await;
         // SQLite refuses these within a transaction.
-        let settings = std::mem::take(&mut self.settings);
+        let settings = self.settings.clone();
         self.run(&settings).await?;
         let mut handle = self.conn().lock_handle().await?;
         handle.remove_commit_hook();
-        handle.remove_rollback_hook();
         handle.remove_progress_handler();
         drop(handle);
-        Ok(!self.conn().is_in_transaction())
+        if !self.conn().is_in_transaction() {
+            self.conn = None;
+        }
+        Ok(())
     }
 }
 
@@ -382,10 +355,13 @@ impl Drop for Write {
             return;
         }
         let mut write = std::mem::take(self);
-        // A runtime that ends drops it again.
-        let ending = std::mem::replace(&mut write.ending, true);
+        // It is dropped again if the runtime ends, or if cleaning fails.
+        let again = std::mem::replace(&mut write.dropped, true);
         match Handle::try_current() {
-            Ok(runtime) if !ending => drop(runtime.spawn(write.finish(false))),
+            Ok(runtime) if !again => drop(runtime.spawn(async {
+                write.settle(Duration::ZERO).await;
+                write.clean().await
+            })),
             _ => drop(write.conn.take().map(PoolConnection::detach)), // which closes it
         }
     }
@@ -421,7 +397,7 @@ impl DerefMut for SqliteTx {
 
 impl fmt::Debug for SqliteTx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SqliteTx").field(&self.held.id()).finish()
+        f.debug_tuple("SqliteTx").field(&self.held.key.1).finish()
     }
 }
 
@@ -432,14 +408,8 @@ pub struct SqliteError(#[from] Problem);
 
 /// Returns `busy` if somebody else has the write lock, perhaps for this very fulfilment.
 fn unless_busy<T>(done: Result<T, SqliteError>, busy: T) -> Result<T, SqliteError> {
-    let is_busy = match &done {
-        Err(SqliteError(Problem::Busy)) => true,
-        Err(SqliteError(Problem::Sql(sqlx::Error::Database(error)))) => {
-            // Extended codes have the primary one, SQLITE_BUSY or SQLITE_LOCKED, in their low byte.
-            let code = error.code().and_then(|code| code.parse::<i32>().ok());
-            code.is_some_and(|code| matches!(code & 0xff, 5 | 6))
-        }
-        _ => false,
-    };
-    if is_busy { Ok(busy) } else { done }
+    let Err(SqliteError(Problem::Sql(sqlx::Error::Database(error)))) = &done else { return done };
+    // SQLITE_BUSY or SQLITE_LOCKED, which extended codes have in their low byte.
+    let code = error.code().and_then(|code| code.parse::<i32>().ok());
+    if code.is_some_and(|code| matches!(code & 0xff, 5 | 6)) { Ok(busy) } else { done }
 }

@@ -1,5 +1,4 @@
-//! Writes what waits in one transaction, on one thread, so that many attempts share one sync of the
-//! disk.
+//! Writes what waits in one transaction, so that many attempts share one sync of the disk.
 
 use std::{
     iter::once,
@@ -9,8 +8,7 @@ use std::{
 };
 
 use redb::{
-    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition,
-    TableHandle,
+    Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition, TableHandle,
 };
 use tokio::sync::oneshot;
 
@@ -30,18 +28,19 @@ pub(super) struct File {
 }
 
 /// Which record changes, how, and who is told.
-type Write = (held::Key, Box<dyn FnOnce(&mut Option<Record>) + Send>, oneshot::Sender<Written>);
+type Write = ((held::Key, Change), oneshot::Sender<Written>);
+type Change = Box<dyn FnOnce(&mut Option<Record>) + Send>;
 
 /// A record before and after a change.
 type Written = Result<[Option<Record>; 2], Problem>;
 
 impl File {
     /// Creates the table if the file is new, and returns whether it is.
-    pub(super) fn new(db: Database) -> Result<(Self, bool), Problem> {
+    pub(super) fn new(db: Database) -> Result<(Self, bool), redb::Error> {
         let write = db.begin_write()?;
         let new = write.list_tables()?.next().is_none();
         if !new && write.list_tables()?.all(|table| table.name() != FULFILMENTS.name()) {
-            return Err(redb::Error::TableDoesNotExist(FULFILMENTS.name().to_owned()).into());
+            return Err(redb::Error::TableDoesNotExist(FULFILMENTS.name().to_owned()));
         }
         write.open_table(FULFILMENTS)?;
         write.commit()?;
@@ -49,13 +48,13 @@ impl File {
         let writes = Arc::clone(&db);
         let writer = thread::Builder::new().name("redb writer".to_owned()).spawn(move || {
             while let Ok(first) = waiting.recv() {
-                commit(&writes, once(first).chain(waiting.try_iter()).collect());
+                commit(&writes, once(first).chain(waiting.try_iter()));
             }
         })?;
         Ok((Self { db, writer: Some((waits, writer)) }, new))
     }
 
-    pub(super) fn table(&self) -> Result<ReadOnlyTable<Key, Row<'static>>, Problem> {
+    pub(super) fn table(&self) -> Result<ReadOnlyTable<Key, Row<'static>>, redb::Error> {
         Ok(self.db.begin_read()?.open_table(FULFILMENTS)?)
     }
 
@@ -68,7 +67,7 @@ impl File {
         let (tell, written) = oneshot::channel();
         if let Some((writer, _)) = &self.writer {
             let change = Box::new(|record: &mut _| drop(change(record)));
-            let _ = writer.send((held.key.clone(), change, tell));
+            let _ = writer.send(((held.key.clone(), change), tell));
         }
         written.await.unwrap_or(Err(Problem::Stopped)).map_err(RedbError)
     }
@@ -84,12 +83,10 @@ impl Drop for File {
     }
 }
 
-fn commit(db: &Database, batch: Vec<Write>) {
-    let (changes, tells): (Vec<_>, Vec<_>) =
-        batch.into_iter().map(|(key, change, tell)| ((key, change), tell)).unzip();
+fn commit(db: &Database, batch: impl Iterator<Item = Write>) {
+    let (changes, tells): (Vec<_>, Vec<_>) = batch.unzip();
     let written = guarded(|| {
-        let mut write = db.begin_write()?;
-        write.set_durability(Durability::Immediate)?;
+        let write = db.begin_write()?;
         let mut table = write.open_table(FULFILMENTS)?;
         let mut written = Vec::with_capacity(changes.len());
         for ((namespace, id), change) in changes {
@@ -103,7 +100,6 @@ fn commit(db: &Database, batch: Vec<Write>) {
             match &changed {
                 // What cannot be read is not written over.
                 Err(_) => {}
-                Ok([before, after]) if before == after => {}
                 Ok([_, Some(it)]) => drop(table.insert(key, encode(it, &it.amount.to_string()))?),
                 Ok([_, None]) => drop(table.remove(key)?),
             }
@@ -120,7 +116,9 @@ fn commit(db: &Database, batch: Vec<Write>) {
 }
 
 /// Turns a panic, with which redb meets some damage, into an error.
-pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
+pub(super) fn guarded<T, E: From<redb::Error>>(
+    work: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(redb::Error::Corrupted("redb panicked".to_owned()).into()))
 }

@@ -3,11 +3,10 @@ mod group_commit;
 use std::{
     cmp::Reverse,
     fmt,
-    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use redb::{Builder, Database, DatabaseError};
@@ -21,9 +20,7 @@ use super::{
 };
 use crate::event::{FulfilmentId, PromoterId, Unit};
 
-/// How long the file may stay in use by the process that this one replaces.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Enough for the few hundred records that are asked for again.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
@@ -46,9 +43,9 @@ const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// ```
 ///
 /// The attempt is synced to disk before the handler is called, and its end before the `200` is
-/// sent. One thread writes; writes that wait are synced together. After the first write that fails
-/// (a full disk), nothing more is written until the file is opened again, because what is on the disk
-/// is not certain: every new fulfilment ends in `503`. Restart the process once the cause is gone.
+/// sent. Writes that wait are synced together. After the first write that fails (a full disk),
+/// nothing more is written until the file is opened again, because what is on the disk is not
+/// certain: every new fulfilment ends in `503`. Restart the process once the cause is gone.
 ///
 /// It takes about 200 bytes a record; none is ever removed. Opening compares the file's checksums,
 /// in about 0.2 seconds for 100,000 records; a file damaged after it was closed is an error.
@@ -100,13 +97,10 @@ impl RedbStore {
         let (file, _new) = loop {
             match guarded(|| File::new(open(&builder)?)) {
                 Ok(opened) => break opened,
-                Err(Problem::File(source)) => match *source {
-                    redb::Error::DatabaseAlreadyOpen if start.elapsed() < OPEN_TIMEOUT => {
-                        thread::sleep(Duration::from_millis(20));
-                    }
-                    _ => return Err(RedbError(Problem::Open { path: path.to_owned(), source })),
-                },
-                Err(problem) => return Err(RedbError(problem)),
+                Err(redb::Error::DatabaseAlreadyOpen) if start.elapsed() < OPEN_TIMEOUT => {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                Err(error) => return Err(RedbError(Problem::Open(path.to_owned(), error.into()))),
             }
         };
         #[cfg(feature = "tracing")]
@@ -126,22 +120,21 @@ impl RedbStore {
         Ok(Self { namespace: record::namespace(account.as_ref())?, ..self })
     }
 
-    /// Reads the `wanted` records on a thread for blocking work.
-    async fn read(
-        &self,
-        ids: RangeInclusive<u64>,
-        wanted: fn(&Record) -> bool,
-    ) -> Result<Vec<Record>, RedbError> {
+    /// Reads the record of `id`, or else all that are not fulfilled, on a thread for blocking work.
+    async fn read(&self, id: Option<FulfilmentId>) -> Result<Vec<Record>, RedbError> {
         let Self { file, held, namespace } = self.clone();
         let read = move || {
-            let (held, table) = held.meanwhile(|| file.table());
+            let (first, last) = id.map_or((0, u64::MAX), |id| (id.get(), id.get()));
+            let held = held.lock();
+            let (running, table) = (held.clone(), file.table()?);
+            drop(held);
             let mut records = Vec::new();
-            for found in table?.range((&*namespace, *ids.start())..=(&*namespace, *ids.end()))? {
+            for found in table.range((&*namespace, first)..=(&*namespace, last))? {
                 let (key, row) = found?;
                 let record = decode(key.value().1.into(), row.value())?;
-                if wanted(&record) {
+                if id.is_some() || record.state != State::Fulfilled {
                     let key = (Arc::clone(&namespace), record.id);
-                    records.push(record.shown(held.contains(&key)));
+                    records.push(record.shown(running.contains(&key)));
                 }
             }
             Ok(records)
@@ -175,16 +168,15 @@ impl Store for RedbStore {
         let ends = move |record: &mut Record| record.end(attempt, end);
         let [_, after] = self.file.write(&held, move |record| record.as_mut().map(ends)).await?;
         // `held` drops here, after what is written.
-        after.map(|it| it.state).ok_or(RedbError(Problem::Unreadable(held.id(), "it is gone")))
+        after.map(|it| it.state).ok_or(RedbError(Problem::Unreadable(held.key.1, "it is gone")))
     }
 
     async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, RedbError> {
-        Ok(self.read(id.get()..=id.get(), |_| true).await?.pop())
+        Ok(self.read(Some(id)).await?.pop())
     }
 
     async fn open(&self, limit: usize) -> Result<Vec<Record>, RedbError> {
-        let wanted = |record: &Record| record.state != State::Fulfilled;
-        let mut open = self.read(0..=u64::MAX, wanted).await?;
+        let mut open = self.read(None).await?;
         open.sort_by_key(|record| Reverse(record.changed));
         open.truncate(limit);
         Ok(open)
@@ -225,13 +217,12 @@ impl ExternalEffects for RedbTx {}
 type Row<'a> = (&'a str, &'a str, u64, Option<&'a str>, &'a str, u32, Option<&'a str>, u64, u64);
 
 fn encode<'a>(record: &'a Record, amount: &'a str) -> Row<'a> {
-    let millis =
-        |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    let (unit, promoter, state) =
-        (record.unit.as_str(), record.promoter.get(), record.state.as_str());
-    let (cust_id, reason) = (record.cust_id.as_deref(), record.reason.as_deref());
-    let (first_seen, changed) = (millis(record.first_seen), millis(record.changed));
-    (unit, amount, promoter, cust_id, state, record.attempts, reason, first_seen, changed)
+    let Record { unit, promoter, cust_id, state, attempts, reason, .. } = record;
+    let (cust_id, reason) = (cust_id.as_deref(), reason.as_deref());
+    let [first_seen, changed] = [record.first_seen, record.changed]
+        .map(|time| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64);
+    let (unit, promoter, state) = (unit.as_str(), promoter.get(), state.as_str());
+    (unit, amount, promoter, cust_id, state, *attempts, reason, first_seen, changed)
 }
 
 fn decode(id: FulfilmentId, row: Row<'_>) -> Result<Record, Problem> {
@@ -257,8 +248,8 @@ pub struct RedbError(Problem);
 
 #[derive(Clone, Debug, thiserror::Error)]
 enum Problem {
-    #[error("cannot open `{}`: {source}", path.display())]
-    Open { path: PathBuf, source: Arc<redb::Error> },
+    #[error("cannot open `{path}`: {1}", path = .0.display())]
+    Open(PathBuf, #[source] Arc<redb::Error>),
     #[error("cannot read or write the file: {0}")]
     File(#[source] Arc<redb::Error>),
     #[error("the record of fulfilment {0} is not readable: {1}")]
