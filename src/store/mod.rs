@@ -12,6 +12,8 @@ mod postgres;
 #[cfg(feature = "postgres")]
 mod postgres_journal;
 #[cfg(feature = "postgres")]
+mod postgres_pool;
+#[cfg(feature = "postgres")]
 mod postgres_table;
 mod record;
 #[cfg(feature = "redb")]

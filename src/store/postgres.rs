@@ -9,7 +9,8 @@ use tokio::time::timeout;
 
 use super::{
     Begin, Claim, End, State,
-    postgres_table::{Connection, Table, bounded, milliseconds},
+    postgres_pool::Connection,
+    postgres_table::{Table, bounded, milliseconds},
     record::Attempt,
     sql::Problem,
 };
