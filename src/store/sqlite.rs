@@ -164,11 +164,16 @@ impl SqliteStore {
         let SqliteTx { mut write, held: _until_recorded, claim, attempt } = tx;
         let keeps = matches!(end, End::Fulfilled | End::Pending);
         let mut ended = attempt.ended(end, true);
-        write.settle(GRACE).await;
         // Fails if the transaction has ended: the savepoint ended with it. What is undone keeps the
         // write lock, so that nobody begins before the doubt is recorded.
         let undo = if keeps { "RELEASE" } else { "PRAGMA query_only = OFF; ROLLBACK TO" };
-        if write.run(&format!("{undo} firstpromoter_{:p}", write.gate)).await.is_err() {
+        let undo = format!("{undo} firstpromoter_{:p}", write.gate);
+        let mut done = timeout(GRACE, write.run(&undo)).await;
+        if done.is_err() {
+            write.interrupt().await;
+            done = Ok(write.run(&undo).await);
+        }
+        if !matches!(done, Ok(Ok(()))) {
             if keeps {
                 // No commit has passed the gate.
                 let lost = "the transaction ended before the handler did: nothing it wrote is kept";
@@ -275,7 +280,7 @@ struct Write {
     /// Lets the store's own commit through.
     gate: Arc<AtomicBool>,
     /// Interrupts the statement that runs.
-    interrupt: Arc<AtomicBool>,
+    interrupts: Arc<AtomicBool>,
     /// What restores the connection's settings.
     settings: String,
     dropped: bool,
@@ -293,11 +298,11 @@ impl Write {
     async fn begin(pool: &SqlitePool, turn: Turn) -> sqlx::Result<Self> {
         let mut write = Self::default();
         (write.conn, write.turn) = (Some(pool.acquire().await?), turn);
-        let (gate, interrupt) = (Arc::clone(&write.gate), Arc::clone(&write.interrupt));
+        let (gate, interrupts) = (Arc::clone(&write.gate), Arc::clone(&write.interrupts));
         let mut handle = write.conn().lock_handle().await?;
         handle.set_commit_hook(move || gate.load(SeqCst));
         // Asked every 10,000 operations, which is about once in a millisecond.
-        handle.set_progress_handler(10_000, move || !interrupt.load(SeqCst));
+        handle.set_progress_handler(10_000, move || !interrupts.load(SeqCst));
         drop(handle);
         let settings = "SELECT printf('PRAGMA synchronous = %d; PRAGMA busy_timeout = %d; \
             PRAGMA query_only = %d', synchronous, timeout, query_only) \
@@ -311,13 +316,11 @@ impl Write {
         Ok(write)
     }
 
-    /// Waits for what the handler left running, and interrupts it if it takes longer.
-    async fn settle(&mut self, grace: Duration) {
-        if timeout(grace, self.conn().ping()).await.is_err() {
-            self.interrupt.store(true, SeqCst);
-            let _ = self.conn().ping().await;
-            self.interrupt.store(false, SeqCst);
-        }
+    /// Interrupts what the handler left running.
+    async fn interrupt(&mut self) {
+        self.interrupts.store(true, SeqCst);
+        let _ = self.conn().ping().await;
+        self.interrupts.store(false, SeqCst);
     }
 
     async fn commit(mut self) -> sqlx::Result<()> {
@@ -359,7 +362,7 @@ impl Drop for Write {
         let again = std::mem::replace(&mut write.dropped, true);
         match Handle::try_current() {
             Ok(runtime) if !again => drop(runtime.spawn(async {
-                write.settle(Duration::ZERO).await;
+                write.interrupt().await;
                 write.clean().await
             })),
             _ => drop(write.conn.take().map(PoolConnection::detach)), // which closes it
