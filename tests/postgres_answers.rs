@@ -175,51 +175,6 @@ async fn a_commit_after_a_copy_is_in_doubt() {
     .await;
 }
 
-/// As before, and the server is left in a `COPY`.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_commit_between_two_copies_is_in_doubt() {
-    story(|db| async move {
-        let pool = db.ready(2).await;
-        let store = PostgresStore::new(pool.clone());
-        for id in 1..4 {
-            let mut tx = tx(&store, id).await;
-            take_effect(id, &mut tx).await.expect("an effect");
-            half_a_copy(&mut tx).await;
-            let _ = tx.execute("COMMIT").await;
-            if id > 1 {
-                let _ = tx.execute("SELECT 1").await;
-            }
-            if let Ok(mut copy) = tx.copy_in_raw("COPY effects FROM STDIN").await {
-                let _ = copy.send(b"nonsense\n".as_slice()).await;
-            }
-            if id > 2 {
-                let _ = take_effect(id, &mut tx).await;
-            }
-            let ended = store.end(tx, End::Fulfilled).await;
-            let next = kind(&patiently(&store, &claim(id)).await);
-            assert!(next.starts_with("in doubt"), "{id}: {ended:?} {next}");
-        }
-    })
-    .await;
-}
-
-/// A handler that commits by itself and loses its connection.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_commit_before_the_connection_is_lost_is_in_doubt() {
-    story(|db| async move {
-        let pool = db.ready(2).await;
-        let store = PostgresStore::new(pool.clone());
-        let mut tx = tx(&store, 1).await;
-        take_effect(1, &mut tx).await.expect("an effect");
-        let _ = tx.execute("COMMIT").await;
-        let _ = tx.execute("SELECT pg_terminate_backend(pg_backend_pid())").await;
-        let ended = store.end(tx, End::Fulfilled).await;
-        let next = kind(&patiently(&store, &claim(1)).await);
-        assert!(next.starts_with("in doubt"), "{ended:?} {next} {:?}", effects(&pool).await);
-    })
-    .await;
-}
-
 /// Two dropped copies, then an error: it is undone, so it is no doubt.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_copies_and_an_error_are_no_doubt() {

@@ -130,7 +130,7 @@ impl PostgresStore {
         let same = if silent { None } else { connection.is_in(xid).await };
         let ours = match same {
             Some(same) => same,
-            None => self.0.is_undone(pid, xid).await,
+            None => self.0.is_undone(pid, xid).await.unwrap_or(false),
         };
         if !ours && !matches!(end, End::InDoubt(_)) {
             end = End::InDoubt("the handler ended the transaction by itself".to_owned());
@@ -148,7 +148,8 @@ impl PostgresStore {
 ///
 /// It dereferences to [`PgConnection`]: write through `&mut **tx`, as the example of
 /// [`PostgresStore`] does. The store commits it or rolls it back; a handler that does so itself
-/// leaves the fulfilment in doubt. Savepoints, such as sqlx's nested transactions, are allowed.
+/// leaves the fulfilment in doubt, or runs again if its connection is lost as well. Savepoints, such
+/// as sqlx's nested transactions, are allowed.
 ///
 /// # Panics
 ///

@@ -135,8 +135,8 @@ impl Connection {
         Ok(raw_sql(AssertSqlSafe(sql)).fetch_all(&mut self.opened.raw).await?)
     }
 
-    /// Undoes what the handler wrote and tells whether the transaction is known to be `xid` still;
-    /// `None`, if the connection is lost or silent.
+    /// Undoes what the handler wrote and tells whether the transaction is known to be `xid` still, or
+    /// is lost with the connection; `None`, if no answer comes.
     pub(super) async fn is_in(&mut self, xid: i64) -> Option<bool> {
         let (undo, says_so) = ("ROLLBACK TO SAVEPOINT firstpromoter", format!("in {xid}"));
         let ask = format!("{undo}; {LIMIT}; SELECT 'in ' || txid_current_if_assigned()");
@@ -145,18 +145,18 @@ impl Connection {
             // more answer behind.
             for _ in 0..4 {
                 if self.send(&ask).await.is_ok_and(|rows| says(&rows, &says_so)) {
-                    return Some(true);
+                    return true;
                 }
             }
             loop {
                 match self.opened.raw.ping().await {
                     // Of a statement before, or the last words of a session.
                     Err(sqlx::Error::Database(_)) => {}
-                    ping => return ping.is_ok().then_some(false),
+                    ping => return ping.is_err(),
                 }
             }
         };
-        timeout(ANSWER_WITHIN, tell).await.ok().flatten()
+        timeout(ANSWER_WITHIN, tell).await.ok()
     }
 
     /// Ends a transaction in which every answer was heard.

@@ -8,10 +8,7 @@ use std::{
 };
 
 use sqlx::{AssertSqlSafe, FromRow, PgPool, postgres::PgRow, query};
-use tokio::{
-    sync::OnceCell,
-    time::{sleep, timeout},
-};
+use tokio::{sync::OnceCell, time::timeout};
 
 use super::{
     Begin, Claim, End, InvalidNamespace, PostgresError, PostgresJournal, PostgresJournalTx,
@@ -355,23 +352,14 @@ impl Table {
         if record.is_some_and(same) { Ok(State::Fulfilled) } else { Err(Problem::Lost) }
     }
 
-    /// Whether the session `pid`, whose connection is lost or silent, is still in the transaction `xid`,
-    /// or has ended without a COMMIT of it.
-    pub(super) async fn is_undone(&self, pid: i32, xid: i64) -> bool {
+    /// Whether the session `pid` is still in the transaction `xid`, or is gone.
+    pub(super) async fn is_undone(&self, pid: i32, xid: i64) -> Result<bool, Problem> {
         let ask = format!(
             "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = {pid} AND transactionid::text = '{}') \
-             OR coalesce(txid_status({xid}) = 'aborted', false) AND NOT EXISTS \
-             (SELECT FROM pg_stat_activity WHERE pid = {pid})",
+             OR NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})",
             xid as u32 // without the epoch
         );
-        // A session that ends lets go of its transaction before it is gone.
-        for _ in 0..10 {
-            if self.read(&ask).await.is_ok_and(|rows| first(&rows).is_ok_and(|(undone,)| undone)) {
-                return true;
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-        false
+        first(&self.read(&ask).await?).map(|(undone,)| undone)
     }
 
     /// Waits for a rollback, so that the fulfilment is free afterwards. What is silent is ended.
