@@ -283,7 +283,8 @@ struct Write {
     interrupts: Arc<AtomicBool>,
     /// What restores the connection's settings.
     settings: String,
-    dropped: bool,
+    /// Dropped from now on, it is closed.
+    ending: bool,
 }
 
 impl Write {
@@ -324,6 +325,7 @@ impl Write {
     }
 
     async fn commit(mut self) -> sqlx::Result<()> {
+        self.ending = true;
         self.gate.store(true, SeqCst);
         let committed = self.run("COMMIT").await;
         let _ = self.clean().await;
@@ -332,6 +334,7 @@ impl Write {
 
     /// Rolls back what is left, restores the connection and gives it back.
     async fn clean(mut self) -> sqlx::Result<()> {
+        self.ending = true;
         // sqlx counts a transaction until it rolls one back: SQLite needs one here, too.
         let _ = self.run("BEGIN").await;
         // Within a transaction that it counts, sqlx refuses this and rolls back.
@@ -358,10 +361,10 @@ impl Drop for Write {
             return;
         }
         let mut write = std::mem::take(self);
-        // It is dropped again if the runtime ends, or if cleaning fails.
-        let again = std::mem::replace(&mut write.dropped, true);
+        // A runtime that ends drops it again.
+        let ending = std::mem::replace(&mut write.ending, true);
         match Handle::try_current() {
-            Ok(runtime) if !again => drop(runtime.spawn(async {
+            Ok(runtime) if !ending => drop(runtime.spawn(async {
                 write.interrupt().await;
                 write.clean().await
             })),
