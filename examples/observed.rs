@@ -45,7 +45,7 @@ async fn main() -> Result<(), BoxError> {
     let or = |name, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
     let key = or("WEBHOOK_KEY", "a-key-for-development");
     let file = SqliteConnectOptions::new().filename(or("DATABASE", "observed.db"));
-    let pool = SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None); // for sqlx#3645
+    let pool = SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None); // sqlx#3645
     let pool = pool.connect_with(file.create_if_missing(true)).await?;
     raw_sql("CREATE TABLE IF NOT EXISTS accounts (id TEXT PRIMARY KEY, credits INTEGER NOT NULL)")
         .execute(&pool)

@@ -37,7 +37,7 @@ async fn main() -> Result<(), BoxError> {
     let key = or("WEBHOOK_KEY", "a-key-for-development");
     let file = SqliteConnectOptions::new().filename(or("DATABASE", "app.db"));
     let file = file.create_if_missing(true).journal_mode(Wal);
-    let pool = SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None); // for sqlx#3645
+    let pool = SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None); // sqlx#3645
     let pool = pool.connect_with(file).await?;
     raw_sql(GRANTS).execute(&pool).await?;
     let store = SqliteStore::new(pool.clone());

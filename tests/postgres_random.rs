@@ -32,7 +32,8 @@ const ENDS: [u64; 6] = [3, 4, 5, 6, 18, 27];
 /// After these sqlx is behind, so that the server may end the session.
 const COPIES: std::ops::RangeInclusive<u64> = 20..=25;
 
-const LAST: u64 = STEPS - 1;
+/// Ends or cancels the session of somebody.
+const SIGNAL: u64 = STEPS - 1;
 
 /// Inserts a row of this attempt.
 async fn mark(tx: &mut PostgresTx, id: u64, run: u64) -> sqlx::Result<()> {
@@ -180,7 +181,7 @@ async fn one(store: &PostgresStore, pool: &PgPool, kills: bool, dice: &Dice, id:
             let mut at = 0..;
             steps.retain(|it| {
                 let after = at.next() > ends && ends.is_some();
-                *it != LAST && !(after && COPIES.contains(it))
+                *it != SIGNAL && !(after && COPIES.contains(it))
             });
         }
         log += &format!(" run {run} {steps:?}");

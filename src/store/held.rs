@@ -35,6 +35,12 @@ pub(super) struct Held {
     pub(super) key: Key,
 }
 
+impl Held {
+    pub(super) fn id(&self) -> FulfilmentId {
+        self.key.1
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.set.lock().remove(&self.key);

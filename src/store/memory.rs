@@ -93,7 +93,7 @@ impl Store for MemoryStore {
     async fn end(&self, tx: MemoryTx, end: End) -> Result<State, Infallible> {
         let mut memory = self.memory();
         let MemoryTx { held, attempt } = tx;
-        let record = memory.records.get_mut(&held.key.1).expect("kept while it is held");
+        let record = memory.records.get_mut(&held.id()).expect("kept while it is held");
         Ok(record.end(attempt, end))
     }
 

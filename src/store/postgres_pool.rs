@@ -96,7 +96,8 @@ impl Pool {
         let connecting = timeout(CONNECT_WITHIN, self.connect()).await;
         let opened = connecting.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
         let mut new = Connection { opened, slots: Arc::clone(slots), permit };
-        // A session that waits for a lock outlives its connection. Those of reused ones are few.
+        // Without a limit, a session that waits for a lock outlives its connection. Of reused
+        // connections there are never more than slots.
         let rows = new.send(&format!("{LIMIT}; {sql}")).await?;
         Ok((new, rows))
     }
@@ -148,13 +149,14 @@ impl Connection {
                     return true;
                 }
             }
-            loop {
+            for _ in 0..4 {
                 match self.opened.raw.ping().await {
                     // Of a statement before, or the last words of a session.
                     Err(sqlx::Error::Database(_)) => {}
                     ping => return ping.is_err(),
                 }
             }
+            false
         };
         timeout(ANSWER_WITHIN, tell).await.ok()
     }

@@ -403,7 +403,7 @@ impl DerefMut for SqliteTx {
 
 impl fmt::Debug for SqliteTx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SqliteTx").field(&self.held.key.1).finish()
+        f.debug_tuple("SqliteTx").field(&self.held.id()).finish()
     }
 }
 

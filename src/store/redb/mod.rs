@@ -168,7 +168,7 @@ impl Store for RedbStore {
         let ends = move |record: &mut Record| record.end(attempt, end);
         let [_, after] = self.file.write(&held, move |record| record.as_mut().map(ends)).await?;
         // `held` drops here, after what is written.
-        after.map(|it| it.state).ok_or(RedbError(Problem::Unreadable(held.key.1, "it is gone")))
+        after.map(|it| it.state).ok_or(RedbError(Problem::Unreadable(held.id(), "it is gone")))
     }
 
     async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, RedbError> {
