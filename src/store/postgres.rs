@@ -5,14 +5,13 @@ use std::{
 };
 
 use sqlx::{Connection as _, PgConnection};
-use tokio::time::timeout;
 
 use super::{
     Begin, Claim, End, State,
     postgres_pool::Connection,
     postgres_table::{Table, bounded, milliseconds},
     record::Attempt,
-    sql::Problem,
+    sql::{Problem, within},
 };
 
 /// The time between the limit of an attempt and the one at which the server ends it, in
@@ -87,13 +86,13 @@ impl PostgresStore {
         Self(self.0.with_limit(attempts))
     }
 
-    pub(super) async fn attempt(&self, claim: &Claim) -> Result<Begin<PostgresTx>, PostgresError> {
+    pub(super) async fn attempt(&self, claim: &Claim) -> Result<Begin<PostgresTx>, Problem> {
         let idle = milliseconds(claim.attempt_within).saturating_add(MARGIN);
         let begin = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; \
              SET LOCAL idle_in_transaction_session_timeout = {idle}"
         );
-        bounded(self.0.begin(claim, &begin)).await
+        self.0.begin(claim, &begin).await
     }
 
     pub(super) async fn finish(&self, tx: PostgresTx, end: End) -> Result<State, PostgresError> {
@@ -112,11 +111,10 @@ impl PostgresStore {
         if matches!(end, End::Fulfilled | End::WasFulfilled | End::Pending) {
             let ended = attempt.ended(end, true);
             let write = self.0.write(&mut connection, &claim, &ended, None, Some(xid));
-            let written = timeout(WRITE_WITHIN, write).await.unwrap_or(Err(Problem::TimedOut));
-            let problem = match written {
+            let problem = match within(WRITE_WITHIN, write).await {
                 Ok(true) => {
-                    let committed = timeout(WRITE_WITHIN, connection.end("COMMIT")).await;
-                    return committed.unwrap_or(Err(Problem::TimedOut)).map(|()| ended.state);
+                    let committed = within(WRITE_WITHIN, connection.end("COMMIT")).await;
+                    return committed.map(|()| ended.state);
                 }
                 Ok(false) => Problem::Lost,
                 Err(problem) => problem,
@@ -135,7 +133,7 @@ impl PostgresStore {
         if !ours && !matches!(end, End::InDoubt(_)) {
             end = End::InDoubt("the handler ended the transaction by itself".to_owned());
         }
-        let noted = self.0.note(&claim, &attempt.ended(end, true)).await;
+        let noted = self.0.note(&claim, &attempt.ended(end, true), None).await;
         let rollback = async {
             if same.is_some() { connection.send("ROLLBACK").await } else { Err(Problem::TimedOut) }
         };

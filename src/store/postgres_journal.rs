@@ -41,22 +41,14 @@ use super::{
 pub struct PostgresJournal(pub(super) Table);
 
 impl PostgresJournal {
-    pub(super) async fn attempt(
-        &self,
-        claim: &Claim,
-    ) -> Result<Begin<PostgresJournalTx>, PostgresError> {
-        let begin = async {
-            Ok(match self.0.begin(claim, BRIEF).await? {
-                Begin::Run { tx, attempt } => Begin::Run { tx: self.start(tx).await?, attempt },
-                Begin::InDoubt { tx, attempt } => {
-                    Begin::InDoubt { tx: self.start(tx).await?, attempt }
-                }
-                Begin::Fulfilled => Begin::Fulfilled,
-                Begin::Busy => Begin::Busy,
-                Begin::Mismatch => Begin::Mismatch,
-            })
-        };
-        bounded(begin).await
+    pub(super) async fn attempt(&self, claim: &Claim) -> Result<Begin<PostgresJournalTx>, Problem> {
+        Ok(match self.0.begin(claim, BRIEF).await? {
+            Begin::Run { tx, attempt } => Begin::Run { tx: self.start(tx).await?, attempt },
+            Begin::InDoubt { tx, attempt } => Begin::InDoubt { tx: self.start(tx).await?, attempt },
+            Begin::Fulfilled => Begin::Fulfilled,
+            Begin::Busy => Begin::Busy,
+            Begin::Mismatch => Begin::Mismatch,
+        })
     }
 
     pub(super) async fn finish(
@@ -65,7 +57,7 @@ impl PostgresJournal {
         end: End,
     ) -> Result<State, PostgresError> {
         let PostgresJournalTx { claim, attempt, run } = tx;
-        bounded(self.0.finish(&claim, run, &attempt.ended(end, false))).await
+        bounded(self.0.note(&claim, &attempt.ended(end, false), Some(run))).await
     }
 
     /// Records that the attempt starts, in the transaction that has the fulfilment's lock.

@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::sql::Problem;
+use super::sql::{Problem, within};
 
 /// How long to wait for a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -86,15 +86,14 @@ impl Pool {
         let Ok(Ok(mut permit)) = slot else { return Err(sqlx::Error::PoolTimedOut.into()) };
         if let Some(opened) = slots.reusable(&self.given.connect_options()) {
             let mut reused = Connection { opened, slots: Arc::clone(slots), permit };
-            if let Ok(Ok(rows)) = timeout(ANSWER_WITHIN, reused.send(sql)).await {
+            if let Ok(rows) = within(ANSWER_WITHIN, reused.send(sql)).await {
                 return Ok((reused, rows));
             }
             permit = reused.permit;
             // What broke this one may have broken the others.
             slots.idle().clear();
         }
-        let connecting = timeout(CONNECT_WITHIN, self.connect()).await;
-        let opened = connecting.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+        let opened = within(CONNECT_WITHIN, self.connect()).await?;
         let mut new = Connection { opened, slots: Arc::clone(slots), permit };
         // Without a limit, a session that waits for a lock outlives its connection. Of reused
         // connections there are never more than slots.

@@ -8,14 +8,14 @@ use std::{
 };
 
 use sqlx::{AssertSqlSafe, FromRow, PgPool, postgres::PgRow, query};
-use tokio::{sync::OnceCell, time::timeout};
+use tokio::sync::OnceCell;
 
 use super::{
     Begin, Claim, End, InvalidNamespace, PostgresError, PostgresJournal, PostgresJournalTx,
     PostgresStore, PostgresTx, Record, State, Store,
     postgres_pool::{ANSWER_WITHIN, Connection, LIMIT, Pool, says},
     record::{CUT_OFF, Ended, decide, namespace, resolved},
-    sql::{self, Problem, TABLE},
+    sql::{self, Problem, TABLE, within},
 };
 use crate::event::FulfilmentId;
 
@@ -91,7 +91,7 @@ macro_rules! store {
             type Error = PostgresError;
 
             async fn begin(&self, claim: &Claim) -> Result<Begin<$tx>, PostgresError> {
-                self.attempt(claim).await
+                bounded(self.attempt(claim)).await
             }
 
             async fn end(&self, tx: $tx, end: End) -> Result<State, PostgresError> {
@@ -128,7 +128,7 @@ store!(PostgresJournal, PostgresJournalTx);
 pub(super) async fn bounded<T>(
     verb: impl Future<Output = Result<T, Problem>>,
 ) -> Result<T, PostgresError> {
-    Ok(timeout(VERB_WITHIN, verb).await.unwrap_or(Err(Problem::TimedOut))?)
+    Ok(within(VERB_WITHIN, verb).await?)
 }
 
 /// The records of one account.
@@ -234,11 +234,11 @@ impl Table {
              SELECT f.state, f.promoter_id::text, f.attempts FROM {table} f WHERE {row}; \
              SAVEPOINT firstpromoter"
         );
-        let Ok(begun) = timeout(ANSWER_WITHIN, connection.send(&begin)).await else {
+        let begun = within(ANSWER_WITHIN, connection.send(&begin)).await;
+        if begun.is_err() {
             // A silent session may have the lock by now. Behind a pooler it may be any.
             self.end_holder(&format!("query LIKE '%{name}%'"), claim.id).await?;
-            return Err(Problem::TimedOut);
-        };
+        }
         let rows = begun?;
         let (locked, xid, pid, read_only): (bool, _, _, String) = first(&rows)?;
         let known = match rows.get(1).map(sql::known).transpose()? {
@@ -262,16 +262,29 @@ impl Table {
         Ok(answer)
     }
 
-    /// Records on another connection how an attempt ended that is undone.
-    pub(super) async fn note(&self, claim: &Claim, ended: &Ended) -> Result<State, Problem> {
-        let (mut connection, _) = self.pool.ask(&self.pool.spare, BRIEF).await?;
-        let written = self.write(&mut connection, claim, ended, None, None).await?;
+    /// Records how an attempt ended on a connection other than the attempt's: one that is undone, or
+    /// that started as `run`. Returns the state that was written, or else what somebody else decided.
+    pub(super) async fn note(
+        &self,
+        claim: &Claim,
+        ended: &Ended,
+        run: Option<i64>,
+    ) -> Result<State, Problem> {
+        let slots = if run.is_some() { &self.pool.attempts } else { &self.pool.spare };
+        let (mut connection, _) = self.pool.ask(slots, BRIEF).await?;
+        let written = self.write(&mut connection, claim, ended, run, None).await?;
         connection.end("COMMIT").await?;
-        self.decided(claim, ended, written).await
+        if written {
+            return Ok(ended.state);
+        }
+        let record = self.get(claim.id).await?;
+        let same = |it: Record| it.state == State::Fulfilled && it.promoter == claim.promoter;
+        if record.is_some_and(same) { Ok(State::Fulfilled) } else { Err(Problem::Lost) }
     }
 
-    /// Writes the record of an attempt that ends, or starts as `run`. Returns whether it could: the
-    /// record is not fulfilled, names the same promoter or never ran, and the transaction is `xid`.
+    /// Writes the record of an attempt that starts or ends. Returns whether it could: the record is
+    /// not fulfilled and names the same promoter or never ran; and, where they are given, the attempt
+    /// that ends is the started one, `run`, and the transaction is `xid`.
     pub(super) async fn write(
         &self,
         connection: &mut Connection,
@@ -286,23 +299,25 @@ impl Table {
              attempts, reason, run, runs_within, started_at) \
              SELECT {namespace}, $1::text::numeric, $2, $3::text::numeric, $4::text::numeric, $5, $6, \
              $7, $8, $9, $10 * interval '1 millisecond', \
-             CASE WHEN $9 IS NOT NULL THEN clock_timestamp() END \
+             CASE $6 WHEN 'started' THEN clock_timestamp() END \
              WHERE ($11::bigint IS NULL OR txid_current() = $11) \
              AND set_config('synchronous_commit', 'on', true) = 'on' \
              AND set_config('lock_timeout', '3000', true) <> '' \
              ON CONFLICT (namespace, id) DO UPDATE SET promoter_id = excluded.promoter_id, \
              unit = excluded.unit, amount = excluded.amount, cust_id = excluded.cust_id, \
-             state = excluded.state, attempts = greatest(f.attempts, excluded.attempts), \
+             state = excluded.state, attempts = excluded.attempts, \
              reason = CASE \
              WHEN excluded.state IN ('started', 'in_doubt') AND f.state IN ('started', 'in_doubt') \
              THEN coalesce(excluded.reason, f.reason, '{CUT_OFF}') ELSE excluded.reason END, \
              run = excluded.run, runs_within = excluded.runs_within, \
              started_at = excluded.started_at, changed = clock_timestamp() \
              WHERE f.state <> 'fulfilled' AND (f.promoter_id = excluded.promoter_id \
-             OR f.state = 'failed' AND f.attempts = 0) RETURNING 'written in ' || coalesce($11, 0)"
+             OR f.state = 'failed' AND f.attempts = 0) \
+             AND ($9::bigint IS NULL OR $6 = 'started' OR f.run = $9 AND f.state = 'started') \
+             RETURNING 'written in ' || coalesce($11, 0)"
         );
         let written = query(AssertSqlSafe(write))
-            .persistent(self.pool.named && (run.is_some() || xid.is_some()))
+            .persistent(self.pool.named)
             .bind(claim.id.to_string())
             .bind(self.text(claim.unit.as_str()))
             .bind(claim.amount.to_string())
@@ -317,39 +332,6 @@ impl Table {
             .fetch_all(&mut connection.opened.raw)
             .await?;
         Ok(says(&written, &format!("written in {}", xid.unwrap_or(0))))
-    }
-
-    /// Records how the attempt `run` ended, unless its time was over and somebody else has decided.
-    pub(super) async fn finish(
-        &self,
-        claim: &Claim,
-        run: i64,
-        ended: &Ended,
-    ) -> Result<State, Problem> {
-        let Found { name, .. } = self.found().await?;
-        let (row, Ended { state, attempts, .. }) = (self.row(claim.id), ended);
-        let reason = ended.reason.as_deref().map(|text| sql::literal(&self.text(text)));
-        let reason = reason.as_deref().unwrap_or("NULL");
-        let finish = format!(
-            "{BRIEF}; UPDATE {name} f SET state = '{state}', attempts = {attempts}, \
-             changed = clock_timestamp(), \
-             reason = coalesce({reason}, CASE '{state}' WHEN 'in_doubt' THEN f.reason END) \
-             WHERE {row} AND f.run = {run} AND f.state IN ('started', '{state}') RETURNING 1"
-        );
-        // It may be sent twice, since it is not committed yet.
-        let (connection, rows) = self.pool.ask(&self.pool.attempts, &finish).await?;
-        connection.end("COMMIT").await?;
-        self.decided(claim, ended, !rows.is_empty()).await
-    }
-
-    /// Returns the state that was written, or else what somebody else decided.
-    async fn decided(&self, claim: &Claim, ended: &Ended, written: bool) -> Result<State, Problem> {
-        if written {
-            return Ok(ended.state);
-        }
-        let record = self.get(claim.id).await?;
-        let same = |it: Record| it.state == State::Fulfilled && it.promoter == claim.promoter;
-        if record.is_some_and(same) { Ok(State::Fulfilled) } else { Err(Problem::Lost) }
     }
 
     /// Whether the session `pid` is still in the transaction `xid`, or is gone.
@@ -369,7 +351,7 @@ impl Table {
         pid: i32,
         id: FulfilmentId,
     ) {
-        if !matches!(timeout(ANSWER_WITHIN, rollback).await, Ok(Ok(_))) {
+        if within(ANSWER_WITHIN, rollback).await.is_err() {
             let _ = self.end_session(pid, id).await;
         }
     }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use tokio::time::timeout;
+
 use super::{Record, State};
 use crate::event::PromoterId;
 
@@ -38,6 +40,14 @@ impl From<sqlx::Error> for Problem {
         });
         if no_table { Self::NoTable(Some(error)) } else { Self::Sql(error) }
     }
+}
+
+/// Waits for `work`, which may be dropped anywhere, at most that long.
+pub(super) async fn within<T, E: Into<Problem>>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, Problem> {
+    timeout(limit, work).await.map_err(|_| Problem::TimedOut)?.map_err(Into::into)
 }
 
 /// A row as both databases are asked for it: id, unit, amount, promoter, cust_id, state, attempts,

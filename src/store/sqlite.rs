@@ -226,7 +226,7 @@ impl SqliteStore {
 
 /// Runs a method within [`LIMIT`]; what is dropped is undone.
 async fn within<T>(method: impl Future<Output = Result<T>>) -> Result<T, SqliteError> {
-    Ok(timeout(LIMIT, method).await.unwrap_or(Err(Problem::TimedOut))?)
+    Ok(sql::within(LIMIT, method).await?)
 }
 
 impl Store for SqliteStore {
