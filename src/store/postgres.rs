@@ -61,13 +61,18 @@ const WRITE_WITHIN: Duration = Duration::from_millis(3_300);
 /// handler sets for the session stays on its connection, so use `SET LOCAL`; set a role back before
 /// returning, since the record is written with it.
 ///
-/// ```no_run
-/// # use tower_firstpromoter::store::PostgresStore;
-/// # fn example(pool_with_hooks: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
-/// let store = PostgresStore::with_dedicated_pool(pool_with_hooks)
-///     .schema("billing")
-///     .concurrency_limit(2)
-///     .namespace("partners")?;
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use sqlx::PgPool;
+/// use tower_firstpromoter::store::{PostgresError, PostgresStore, Store};
+///
+/// let pool = PgPool::connect_lazy("postgres://127.0.0.1:1/nowhere")?;
+/// let store = PostgresStore::new(pool).schema("billing").concurrency_limit(2).namespace("partners")?;
+/// let error: PostgresError = store.get(1.into()).await.unwrap_err();
+/// assert!(error.to_string().contains("refused"), "{error}");
+///
+/// let pool_with_hooks = PgPool::connect_lazy("postgres://127.0.0.1:1/nowhere")?;
+/// let store = PostgresStore::with_dedicated_pool(pool_with_hooks);
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
@@ -188,18 +193,8 @@ impl fmt::Debug for PostgresTx {
     }
 }
 
-/// The error of [`PostgresStore`] and [`PostgresJournal`](super::PostgresJournal).
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), sqlx::Error> {
-/// use sqlx::PgPool;
-/// use tower_firstpromoter::store::{PostgresError, PostgresStore, Store};
-///
-/// let store = PostgresStore::new(PgPool::connect_lazy("postgres://127.0.0.1:1/nowhere")?);
-/// let error: PostgresError = store.get(1.into()).await.unwrap_err();
-/// assert!(error.to_string().contains("refused"), "{error}");
-/// # Ok(()) }
-/// ```
+/// The error of [`PostgresStore`], which has an example, and of
+/// [`PostgresJournal`](super::PostgresJournal).
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct PostgresError(#[from] Problem);
