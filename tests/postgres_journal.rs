@@ -124,7 +124,7 @@ async fn an_attempt_is_busy_while_it_may_run_and_then_in_doubt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_that_comes_too_late_changes_nothing() {
+async fn an_end_that_comes_late_overrules_nobody() {
     story(|db| async move {
         let (pool, journal) = ready(&db).await;
         for (id, (decided, then, answer)) in (1..).zip([
@@ -134,6 +134,8 @@ async fn an_end_that_comes_too_late_changes_nothing() {
             ("begun again", State::Started, None),
             ("begun again and ended", State::Pending, None),
             ("forgotten and begun again", State::Started, None),
+            // What took effect must not run again.
+            ("forgotten", State::Fulfilled, Some(State::Fulfilled)),
         ]) {
             let (_, late) = begin(&journal, id).await;
             moved(&pool, "-2 minutes").await;
@@ -149,6 +151,7 @@ async fn an_end_that_comes_too_late_changes_nothing() {
                     let (_, tx) = begin(&journal, id).await;
                     journal.end(tx, End::Pending).await.expect("a database");
                 }
+                "forgotten" => assert!(journal.forget(id.into()).await.expect("a database")),
                 "forgotten and begun again" => {
                     assert!(journal.forget(id.into()).await.expect("a database"));
                     assert_eq!(begin(&journal, id).await.0, "run 1");
