@@ -294,6 +294,8 @@ impl Table {
         xid: Option<i64>,
     ) -> Result<bool, Problem> {
         let (Found { name, .. }, namespace) = (self.found().await?, sql::literal(&self.namespace));
+        let ends = run.is_some() && ended.state != State::Started;
+        let only = if ends { "AND f.run = $9 AND f.state = 'started'" } else { "" };
         let write = format!(
             "INSERT INTO {name} AS f (namespace, id, unit, amount, promoter_id, cust_id, state, \
              attempts, reason, run, runs_within, started_at) \
@@ -312,8 +314,7 @@ impl Table {
              run = excluded.run, runs_within = excluded.runs_within, \
              started_at = excluded.started_at, changed = clock_timestamp() \
              WHERE f.state <> 'fulfilled' AND (f.promoter_id = excluded.promoter_id \
-             OR f.state = 'failed' AND f.attempts = 0) \
-             AND ($9::bigint IS NULL OR $6 = 'started' OR f.run = $9 AND f.state = 'started') \
+             OR f.state = 'failed' AND f.attempts = 0) {only} \
              RETURNING 'written in ' || coalesce($11, 0)"
         );
         let written = query(AssertSqlSafe(write))
