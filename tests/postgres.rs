@@ -859,3 +859,34 @@ async fn a_webhook_answers_what_the_record_says() {
     })
     .await;
 }
+
+/// A handler goes on after its session has ended, and another attempt has ended meanwhile: what that
+/// one recorded stays, above all a doubt. Only a doubt of its own is added.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_failure_erases_no_doubt() {
+    story(|db| async move {
+        let pool = db.ready(2).await;
+        let store = PostgresStore::new(pool.clone());
+        let in_doubt = || End::InDoubt("a call timed out".into());
+        let ends = [
+            (End::Failed("no".into()), in_doubt(), None, State::InDoubt),
+            (End::Interrupted("too long".into()), in_doubt(), None, State::InDoubt),
+            (End::NotRun("not confirmed".into()), in_doubt(), None, State::InDoubt),
+            (End::Fulfilled, in_doubt(), None, State::InDoubt),
+            (End::Failed("no".into()), End::Pending, None, State::Pending),
+            (in_doubt(), End::Pending, Some(State::InDoubt), State::InDoubt),
+            (End::InDoubt(String::new()), End::Pending, Some(State::InDoubt), State::InDoubt),
+        ];
+        for (id, (late, meanwhile, answer, left)) in (1..).zip(ends) {
+            let mut first = tx(&store, id).await;
+            signal(&pool, "pg_terminate_backend", pid(&mut first).await).await;
+            let second = tx(&store, id).await;
+            store.end(second, meanwhile).await.expect("a database");
+            let ended = store.end(first, late.clone()).await;
+            assert_eq!(ended.as_ref().ok(), answer.as_ref(), "{late:?}: {ended:?}");
+            let record = store.get(id.into()).await.expect("a database").expect("a record");
+            assert_eq!((record.state, record.attempts), (left, 1), "{late:?}");
+        }
+    })
+    .await;
+}

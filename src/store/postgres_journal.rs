@@ -67,7 +67,8 @@ impl PostgresJournal {
         let run = RandomState::new().hash_one(claim.id) as i64;
         let attempts =
             if attempt.in_doubt { attempt.number.saturating_sub(1) } else { attempt.number };
-        let started = Ended { state: State::Started, reason: None, attempts };
+        let number = attempt.number;
+        let started = Ended { state: State::Started, reason: None, attempts, number };
         if !self.0.write(&mut connection, &claim, &started, Some(run), None).await? {
             return Err(Problem::Lost);
         }

@@ -237,7 +237,7 @@ impl Table {
         let begun = within(ANSWER_WITHIN, connection.send(&begin)).await;
         if begun.is_err() {
             // A silent session may have the lock by now. Behind a pooler it may be any.
-            self.end_holder(&format!("query LIKE '%{name}%'"), claim.id).await?;
+            let _ = self.end_holder(&format!("query LIKE '%{name}%'"), claim.id).await;
         }
         let rows = begun?;
         let (locked, xid, pid, read_only): (bool, _, _, String) = first(&rows)?;
@@ -262,8 +262,8 @@ impl Table {
         Ok(answer)
     }
 
-    /// Records how an attempt ended on a connection other than the attempt's: one that is undone, or
-    /// that started as `run`. Returns the state that was written, or else what somebody else decided.
+    /// Records, on another connection, the end of an attempt that is undone, or that started as `run`.
+    /// Returns the state that was written, or `Fulfilled` if somebody else has recorded that.
     pub(super) async fn note(
         &self,
         claim: &Claim,
@@ -282,9 +282,10 @@ impl Table {
         if record.is_some_and(same) { Ok(State::Fulfilled) } else { Err(Problem::Lost) }
     }
 
-    /// Writes the record of an attempt that starts or ends. Returns whether it could: the record is
-    /// not fulfilled and names the same promoter or never ran; and, where they are given, the attempt
-    /// that ends is the started one, `run`, and the transaction is `xid`.
+    /// Writes the record of an attempt that starts or ends, and returns whether it did. It does not
+    /// where the record is fulfilled, or names another promoter and has run. With `xid`, the
+    /// transaction must be that one; with `run`, an attempt that ends must be the started one. With
+    /// neither, no other attempt may have ended since; but a doubt is always recorded.
     pub(super) async fn write(
         &self,
         connection: &mut Connection,
@@ -294,8 +295,15 @@ impl Table {
         xid: Option<i64>,
     ) -> Result<bool, Problem> {
         let (Found { name, .. }, namespace) = (self.found().await?, sql::literal(&self.namespace));
-        let ends = run.is_some() && ended.state != State::Started;
-        let only = if ends { "AND f.run = $9 AND f.state = 'started'" } else { "" };
+        let doubts = ended.state == State::InDoubt && ended.reason.is_some();
+        let only = match (run, xid) {
+            (Some(_), _) if ended.state != State::Started => {
+                "AND f.run = $9 AND f.state = 'started'".to_owned()
+            }
+            // The attempt's session may be lost, its lock with it, and another one have ended.
+            (None, None) if !doubts => format!("AND f.attempts < {}", ended.number),
+            _ => String::new(),
+        };
         let write = format!(
             "INSERT INTO {name} AS f (namespace, id, unit, amount, promoter_id, cust_id, state, \
              attempts, reason, run, runs_within, started_at) \

@@ -247,6 +247,8 @@ pub(super) struct Ended {
     /// `None` keeps the reason of a record that stays in doubt, and clears any other.
     pub(super) reason: Option<String>,
     pub(super) attempts: u32,
+    /// The attempt's own number.
+    pub(super) number: u32,
 }
 
 impl Attempt {
@@ -265,7 +267,7 @@ impl Attempt {
         };
         let reason = reason.map(|reason| shortened(&reason, LONGEST_REASON).to_owned());
         let attempts = if ran { self.number } else { self.number.saturating_sub(1) };
-        Ended { state, reason, attempts }
+        Ended { state, reason, attempts, number: self.number }
     }
 }
 

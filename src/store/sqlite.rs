@@ -127,7 +127,7 @@ impl SqliteStore {
     /// If the database is out of reach, read-only, or busy for too long.
     pub async fn create_table(&self) -> Result<(), SqliteError> {
         let create = raw_sql(AssertSqlSafe(format!("{}; {TOUCH}", Self::SCHEMA)));
-        within(async { Ok(create.execute(&self.pool).await.map(drop)?) }).await
+        bounded(async { Ok(create.execute(&self.pool).await.map(drop)?) }).await
     }
 
     async fn turn(&self) -> Turn {
@@ -213,7 +213,7 @@ impl SqliteStore {
         change: Query<'_, Sqlite, SqliteArguments>,
     ) -> Result<bool, SqliteError> {
         let Some(_held) = self.held.take(&self.namespace, id) else { return Ok(false) };
-        let changed = within(async {
+        let changed = bounded(async {
             let turn @ Some(_) = self.turn().await else { return Ok(false) };
             let mut write = Write::begin(&self.pool, turn).await?;
             let changed = change.execute(write.conn()).await?.rows_affected() == 1;
@@ -225,7 +225,7 @@ impl SqliteStore {
 }
 
 /// Runs a method within [`LIMIT`]; what is dropped is undone.
-async fn within<T>(method: impl Future<Output = Result<T>>) -> Result<T, SqliteError> {
+async fn bounded<T>(method: impl Future<Output = Result<T>>) -> Result<T, SqliteError> {
     Ok(sql::within(LIMIT, method).await?)
 }
 
@@ -234,21 +234,21 @@ impl Store for SqliteStore {
     type Error = SqliteError;
 
     async fn begin(&self, claim: &Claim) -> Result<Begin<SqliteTx>, SqliteError> {
-        unless_busy(within(self.try_begin(claim)).await, Begin::Busy)
+        unless_busy(bounded(self.try_begin(claim)).await, Begin::Busy)
     }
 
     async fn end(&self, tx: SqliteTx, end: End) -> Result<State, SqliteError> {
-        within(self.try_end(tx, end)).await
+        bounded(self.try_end(tx, end)).await
     }
 
     async fn get(&self, id: FulfilmentId) -> Result<Option<Record>, SqliteError> {
-        within(async { self.find(&mut *self.pool.acquire().await?, id).await }).await
+        bounded(async { self.find(&mut *self.pool.acquire().await?, id).await }).await
     }
 
     async fn open(&self, limit: usize) -> Result<Vec<Record>, SqliteError> {
         let open = format!("{ROWS} AND state <> 'fulfilled' ORDER BY changed DESC LIMIT ?");
         let open = query_as(AssertSqlSafe(open)).bind(&*self.namespace).bind(sql::limit(limit));
-        within(async { open.fetch_all(&self.pool).await?.into_iter().map(sql::record).collect() })
+        bounded(async { open.fetch_all(&self.pool).await?.into_iter().map(sql::record).collect() })
             .await
     }
 

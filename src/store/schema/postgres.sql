@@ -12,7 +12,7 @@ CREATE TABLE IF NOT EXISTS firstpromoter_fulfilments (
                 CHECK (state IN ('started', 'in_doubt', 'fulfilled', 'pending', 'failed')),
     attempts    bigint        NOT NULL, -- runs of the handler; one undone with its connection is not counted
     run         bigint,                 -- the attempt that is started, or was the last to be
-    started_at  timestamptz,            -- when the attempt that is started did so
+    started_at  timestamptz,            -- when the started attempt began
     runs_within interval,               -- for how long its handler may run
     reason      text,                   -- why the latest attempt is not fulfilled
     first_seen  timestamptz   NOT NULL DEFAULT clock_timestamp(), -- when the row was made
