@@ -1053,3 +1053,30 @@ async fn what_a_handler_sets_loses_no_doubt_and_does_not_stay() {
     assert_eq!(effects(&pool).await, [(2, 1), (4, 1)]);
     the_application_can_write(&pool, &db.pool().await).await;
 }
+
+/// A handler goes on after its transaction has ended, and another process has ended an attempt
+/// meanwhile: what that one recorded stays, above all a doubt. Only a doubt of its own is added.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_failure_erases_no_doubt() {
+    let (db, pool) = Database::new(JOURNALS[0]).await;
+    let (store, other) = (SqliteStore::new(pool), SqliteStore::new(db.pool().await));
+    let in_doubt = || End::InDoubt("a call timed out".into());
+    let ends = [
+        (End::Failed("no".into()), in_doubt(), None, State::InDoubt),
+        (End::Interrupted("too long".into()), in_doubt(), None, State::InDoubt),
+        (End::NotRun("not confirmed".into()), in_doubt(), None, State::InDoubt),
+        (End::Fulfilled, in_doubt(), None, State::InDoubt),
+        (End::Failed("no".into()), End::Pending, None, State::Pending),
+        (in_doubt(), End::Pending, Some(State::InDoubt), State::InDoubt),
+    ];
+    for (id, (late, meanwhile, answer, left)) in (1..).zip(ends) {
+        let mut first = begin(&store, &claim(id)).await;
+        sqlx::raw_sql("ROLLBACK").execute(&mut *first).await.expect("a statement");
+        let second = begin(&other, &claim(id)).await;
+        other.end(second, meanwhile).await.expect("a record");
+        let ended = store.end(first, late.clone()).await;
+        assert_eq!(ended.as_ref().ok(), answer.as_ref(), "{late:?}: {ended:?}");
+        let record = store.get(id.into()).await.expect("a database").expect("a record");
+        assert_eq!((record.state, record.attempts), (left, 1), "{late:?}");
+    }
+}

@@ -89,6 +89,7 @@ const LIMIT: Duration = Duration::from_secs(7);
 const ROWS: &str = "SELECT id, unit, amount, promoter_id, cust_id, state, attempts, reason, \
     first_seen, changed FROM main.firstpromoter_fulfilments WHERE namespace = ?";
 
+/// The transaction may have been lost, and another attempt have ended since: only a doubt is added.
 const RECORD: &str = "INSERT INTO main.firstpromoter_fulfilments AS f (namespace, id, unit, amount, \
     promoter_id, cust_id, state, attempts, reason, first_seen, changed) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10) \
@@ -96,7 +97,8 @@ const RECORD: &str = "INSERT INTO main.firstpromoter_fulfilments AS f (namespace
     unit = excluded.unit, amount = excluded.amount, cust_id = excluded.cust_id, \
     state = excluded.state, attempts = excluded.attempts, \
     reason = iif(excluded.state = 'in_doubt', coalesce(excluded.reason, f.reason), excluded.reason), \
-    changed = excluded.changed WHERE f.state <> 'fulfilled'";
+    changed = excluded.changed WHERE f.state <> 'fulfilled' \
+    AND (f.attempts < ?11 OR excluded.state = 'in_doubt' AND excluded.reason IS NOT NULL)";
 
 /// Fails if the table is missing or read-only, which `BEGIN IMMEDIATE` does not.
 const TOUCH: &str = "DELETE FROM main.firstpromoter_fulfilments WHERE 0";
@@ -193,7 +195,8 @@ impl SqliteStore {
             .bind(ended.state.as_str())
             .bind(i64::from(ended.attempts))
             .bind(ended.reason)
-            .bind(sql::now());
+            .bind(sql::now())
+            .bind(i64::from(ended.number));
         if record.execute(write.conn()).await?.rows_affected() == 0 {
             // What became fulfilled meanwhile stays so; a trigger may have swallowed the record, too.
             let found = self.find(write.conn(), claim.id).await?;
