@@ -248,6 +248,7 @@ pub(super) struct Ended {
     pub(super) reason: Option<String>,
     pub(super) attempts: u32,
     /// The attempt's own number.
+    #[allow(dead_code, reason = "only the SQL stores ask for it")]
     pub(super) number: u32,
 }
 
